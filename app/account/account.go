@@ -1,0 +1,109 @@
+// Package account says who a person is to Bio: users, the passkeys that prove
+// them, and the invitations that let them in. It holds types and rules and does
+// no input or output.
+package account
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"time"
+)
+
+var (
+	// ErrNotFound says that no such user, credential or invitation exists.
+	ErrNotFound = errors.New("account: not found")
+	// ErrCredentialExists says that a credential id is already registered, to
+	// this user or another (WebAuthn L3 §7.1 step 26).
+	ErrCredentialExists = errors.New("account: credential already registered")
+	// ErrInvitation says that an invitation is unknown, used or expired.
+	ErrInvitation = errors.New("account: invitation cannot be used")
+)
+
+// Owner is the group whose members run this installation.
+const Owner = "owner"
+
+// User is one account.
+type User struct {
+	ID        string    // UserID(Handle): 32 hex digits, the subject of tokens
+	Handle    []byte    // WebAuthn user handle: 32 bytes, never shown
+	Name      string    // cedar-otter-42: unique, shown by the authenticator's chooser
+	Groups    []string  // sorted, without duplicates
+	CreatedAt time.Time // when its first passkey was registered
+}
+
+// UserID derives a user's public identifier from the WebAuthn user handle. It is
+// one-way, so that an identifier in a log or a header does not give the handle.
+func UserID(handle []byte) string {
+	sum := sha256.Sum256(append([]byte("bio user id\x00"), handle...))
+	return hex.EncodeToString(sum[:16])
+}
+
+// In reports whether the user is a member of group.
+func (u User) In(group string) bool { return slices.Contains(u.Groups, group) }
+
+// Authenticator data flags (WebAuthn L3 §6.1).
+const (
+	FlagUserPresent    = 1 << 0
+	FlagUserVerified   = 1 << 2
+	FlagBackupEligible = 1 << 3
+	FlagBackupState    = 1 << 4
+)
+
+// Credential is one registered passkey.
+type Credential struct {
+	ID                []byte // 16 to 1023 bytes, unique over all users
+	UserID            string
+	UserHandle        []byte
+	PublicKey         []byte // COSE_Key
+	SignCount         uint32
+	Flags             byte // authenticator data flags of the last accepted ceremony
+	AAGUID            []byte
+	Transports        []string // as the browser reported them at registration
+	AttestationType   string
+	AttestationFormat string
+	Name              string
+	CreatedAt         time.Time
+	LastUsedAt        time.Time
+}
+
+// BackupEligible reports whether the passkey may be synced between devices.
+func (c Credential) BackupEligible() bool { return c.Flags&FlagBackupEligible != 0 }
+
+// BackupState reports whether the passkey is backed up at present.
+func (c Credential) BackupState() bool { return c.Flags&FlagBackupState != 0 }
+
+// DeviceType is "multi" for a synced passkey and "single" for a device-bound one.
+func (c Credential) DeviceType() string {
+	if c.BackupEligible() {
+		return "multi"
+	}
+	return "single"
+}
+
+// Invitation lets its bearer in, once. Only the hash of its token is stored.
+type Invitation struct {
+	TokenHash []byte // InvitationHash of the token
+	Groups    []string
+	CreatedAt time.Time
+	ExpiresAt time.Time // zero: until it is used
+	UsedAt    time.Time // zero: not yet
+}
+
+// Usable reports whether the invitation can still be used at the time now.
+func (i Invitation) Usable(now time.Time) bool {
+	return i.UsedAt.IsZero() && (i.ExpiresAt.IsZero() || now.Before(i.ExpiresAt))
+}
+
+// InvitationHash is what is stored of an invitation's token. A token that is not
+// strict base64url of at least 16 bytes has the hash nil, which matches nothing.
+func InvitationHash(token string) []byte {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err != nil || len(raw) < 16 {
+		return nil
+	}
+	sum := sha256.Sum256(append([]byte("bio invitation\x00"), raw...))
+	return sum[:]
+}

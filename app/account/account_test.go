@@ -1,0 +1,175 @@
+package account
+
+import (
+	"bytes"
+	"encoding/base64"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var nameForm = regexp.MustCompile(`^[a-z]+-[a-z]+-\d{2,4}$`)
+
+func handle(i int) []byte { return bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 16) }
+
+func TestName(t *testing.T) {
+	seen := map[string]int{}
+	const many = 20000
+	for i := range many {
+		name := Name(handle(i), 0)
+		if !nameForm.MatchString(name) {
+			t.Fatalf("name %q", name)
+		}
+		if name != Name(handle(i), 0) {
+			t.Fatalf("%q is not always the same", name)
+		}
+		seen[name]++
+	}
+	// 20,000 out of some 2.2 million: about 90 pairs meet by chance.
+	if len(seen) < many-200 {
+		t.Errorf("%d names for %d accounts", len(seen), many)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for i := range 1000 {
+		names := Names(handle(i))
+		if names[0] != Name(handle(i), 0) {
+			t.Fatalf("the first proposal is %q, and what a page offers %q", names[0], Name(handle(i), 0))
+		}
+		for attempt, name := range names {
+			if !nameForm.MatchString(name) {
+				t.Errorf("proposal %d: %q", attempt, name)
+			}
+			if digits := len(name) - strings.LastIndexByte(name, '-') - 1; digits != 2 && attempt < 3 || digits != 4 && attempt >= 3 {
+				t.Errorf("proposal %d has %d digits: %q", attempt, digits, name)
+			}
+		}
+		if slices.Sort(names); len(slices.Compact(names)) < 7 {
+			t.Errorf("proposals repeat: %v", names)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	clean := regexp.MustCompile(`^[a-z]{3,12}$`)
+	for name, words := range map[string][]string{"first": firstWords[:], "second": secondWords[:]} {
+		if len(words) < 128 {
+			t.Errorf("only %d %s words", len(words), name)
+		}
+		for i, w := range words {
+			if !clean.MatchString(w) {
+				t.Errorf("%s word %q", name, w)
+			}
+			if slices.Contains(words[:i], w) {
+				t.Errorf("%s word %q twice", name, w)
+			}
+		}
+	}
+	for _, w := range firstWords {
+		if slices.Contains(secondWords[:], w) {
+			t.Errorf("%q is both a first and a second word", w)
+		}
+	}
+}
+
+func TestUserID(t *testing.T) {
+	form := regexp.MustCompile(`^[0-9a-f]{32}$`)
+	a, b := UserID(handle(1)), UserID(handle(2))
+	if !form.MatchString(a) || a == b || a != UserID(handle(1)) {
+		t.Errorf("ids %s and %s", a, b)
+	}
+}
+
+func TestInvitationHash(t *testing.T) {
+	token := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xfe}, 16)) // ends in a partial byte
+	hash := InvitationHash(token)
+	if len(hash) != 32 || !bytes.Equal(hash, InvitationHash(token)) {
+		t.Fatalf("hash %x", hash)
+	}
+	if longer := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xfe}, 17)); bytes.Equal(InvitationHash(longer), hash) {
+		t.Error("two tokens have one hash")
+	}
+	for name, spoilt := range map[string]string{
+		"nothing": "", "too short": base64.RawURLEncoding.EncodeToString(make([]byte, 15)),
+		"padded": token + "==", "standard alphabet": strings.NewReplacer("-", "+", "_", "/").Replace(token),
+		"another spelling": token[:len(token)-1] + "h", "garbage": "not a token at all!!!!", "space": " " + token,
+	} {
+		if got := InvitationHash(spoilt); got != nil {
+			t.Errorf("%s: %x", name, got)
+		}
+	}
+}
+
+// An invitation has one spelling. The decoder by itself passes over line breaks.
+func TestInvitationHashLineBreaks(t *testing.T) {
+	token := base64.RawURLEncoding.EncodeToString(make([]byte, 18))
+	for _, spoilt := range []string{token + "\n", "\r" + token, token[:4] + "\r\n" + token[4:]} {
+		if got := InvitationHash(spoilt); got != nil {
+			t.Errorf("%q has a hash", spoilt)
+		}
+	}
+}
+
+func TestInvitationUsable(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name string
+		i    Invitation
+		want bool
+	}{
+		{"for ever", Invitation{}, true},
+		{"used", Invitation{UsedAt: now.Add(-time.Hour)}, false},
+		{"in time", Invitation{ExpiresAt: now.Add(time.Millisecond)}, true},
+		{"just over", Invitation{ExpiresAt: now}, false},
+		{"used in time", Invitation{ExpiresAt: now.Add(time.Hour), UsedAt: now}, false},
+	} {
+		if got := tt.i.Usable(now); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}
+
+func TestUserIn(t *testing.T) {
+	u := User{Groups: []string{"ops", Owner}}
+	for group, want := range map[string]bool{Owner: true, "ops": true, "own": false, "": false, "OWNER": false} {
+		if u.In(group) != want {
+			t.Errorf("in %q: %t", group, !want)
+		}
+	}
+}
+
+func TestCredentialFlags(t *testing.T) {
+	for flags, want := range map[byte]struct {
+		eligible, backedUp bool
+		device             string
+	}{
+		FlagUserPresent | FlagUserVerified:                     {false, false, "single"},
+		FlagBackupEligible:                                     {true, false, "multi"},
+		FlagBackupEligible | FlagBackupState | FlagUserPresent: {true, true, "multi"},
+	} {
+		c := Credential{Flags: flags}
+		if c.BackupEligible() != want.eligible || c.BackupState() != want.backedUp || c.DeviceType() != want.device {
+			t.Errorf("%08b: %t %t %s", flags, c.BackupEligible(), c.BackupState(), c.DeviceType())
+		}
+	}
+}
+
+func FuzzInvitationHash(f *testing.F) {
+	f.Add(base64.RawURLEncoding.EncodeToString(make([]byte, 18)))
+	f.Add("AAAAAAAAAAAAAAAAAAAAAAAA\n")
+	f.Add("AAAAAAAAAAAAAAAAAAAAAAB")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, token string) {
+		hash := InvitationHash(token)
+		if hash == nil {
+			return
+		}
+		raw, err := base64.RawURLEncoding.DecodeString(token)
+		if err != nil || base64.RawURLEncoding.EncodeToString(raw) != token {
+			t.Errorf("%q has a second spelling", token)
+		}
+	})
+}

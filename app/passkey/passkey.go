@@ -1,0 +1,270 @@
+// Package passkey holds the WebAuthn ceremonies: the options that a page carries
+// and the verification of what the browser sends back (WebAuthn Level 3, §7.1
+// and §7.2). It stores nothing. A verified answer names the challenge that was
+// consumed, and whoever acts on it stores that in the same transaction.
+package passkey
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-webauthn/webauthn/protocol"
+	"github.com/go-webauthn/webauthn/protocol/webauthncbor"
+	"github.com/go-webauthn/webauthn/protocol/webauthncose"
+	"github.com/go-webauthn/webauthn/webauthn"
+
+	"bio/app/account"
+)
+
+// Options say who the relying party is and what it asks of authenticators.
+type Options struct {
+	ID               string   // RP ID: a domain, lower case
+	Name             string   // shown by some authenticators
+	Origins          []string // scheme://host[:port], compared exactly
+	UserVerification string   // "required" or "preferred"
+	ResidentKey      string   // "required" or "preferred"
+	Attestation      string   // "none", "indirect", "direct" or "enterprise"
+	TTL              time.Duration
+	Secret           []byte   // keys challenges and user handles
+	Previous         [][]byte // still accepted, no longer used
+	Now              func() time.Time
+}
+
+// RelyingParty runs ceremonies. It is safe for concurrent use.
+type RelyingParty struct {
+	lib      *webauthn.WebAuthn
+	id       string
+	origins  []string
+	uv       protocol.UserVerificationRequirement
+	params   []protocol.CredentialParameter
+	ttl      time.Duration
+	keys     []keys // the current ones first
+	now      func() time.Time
+	get      template
+	create   template
+	stranger []byte // COSE key that no one holds, for what is not registered
+
+	// redeem is redeemOwn, but for published test vectors, which bring their own challenges.
+	redeem func(encoded string, purpose Purpose, binding string) ([]byte, time.Time, keys, error)
+}
+
+// New makes a relying party; an error says which option is not acceptable.
+func New(o Options) (*RelyingParty, error) {
+	lib, err := webauthn.New(&webauthn.Config{
+		RPID: o.ID, RPDisplayName: o.Name, RPOrigins: o.Origins,
+		AttestationPreference: protocol.ConveyancePreference(o.Attestation),
+		AuthenticatorSelection: protocol.AuthenticatorSelection{
+			ResidentKey:        protocol.ResidentKeyRequirement(o.ResidentKey),
+			RequireResidentKey: protocol.ResidentKeyNotRequired(),
+			UserVerification:   protocol.UserVerificationRequirement(o.UserVerification),
+		},
+		Timeouts: webauthn.TimeoutsConfig{
+			Login:        webauthn.TimeoutConfig{Timeout: o.TTL, TimeoutUVD: o.TTL},
+			Registration: webauthn.TimeoutConfig{Timeout: o.TTL, TimeoutUVD: o.TTL},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("passkey: relying party: %w", err)
+	}
+	if o.ResidentKey == string(protocol.ResidentKeyRequirementRequired) {
+		lib.Config.AuthenticatorSelection.RequireResidentKey = protocol.ResidentKeyRequired()
+	}
+	rp := &RelyingParty{
+		lib: lib, id: o.ID, origins: o.Origins, ttl: o.TTL, now: o.Now,
+		uv:     protocol.UserVerificationRequirement(o.UserVerification),
+		params: webauthn.CredentialParametersRecommendedL3(),
+	}
+	rp.redeem = rp.redeemOwn
+	for _, secret := range append([][]byte{o.Secret}, o.Previous...) {
+		rp.keys = append(rp.keys, newKeys(secret))
+	}
+	if rp.stranger, err = strangerKey(); err != nil {
+		return nil, fmt.Errorf("passkey: key: %w", err)
+	}
+	if err := rp.prepare(); err != nil {
+		return nil, err
+	}
+	return rp, nil
+}
+
+// ID is the RP ID.
+func (rp *RelyingParty) ID() string { return rp.id }
+
+// TTL is how long a challenge is good for.
+func (rp *RelyingParty) TTL() time.Duration { return rp.ttl }
+
+// strangerKey makes a public key whose private half is dropped at once.
+func strangerKey() ([]byte, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	point, err := private.PublicKey.Bytes() // 4 ‖ x ‖ y
+	if err != nil {
+		return nil, err
+	}
+	return webauthncbor.Marshal(webauthncose.EC2PublicKeyData{
+		PublicKeyData: webauthncose.PublicKeyData{
+			KeyType: int64(webauthncose.EllipticKey), Algorithm: int64(webauthncose.AlgES256),
+		},
+		Curve: int64(webauthncose.P256), XCoord: point[1:33], YCoord: point[33:],
+	})
+}
+
+// Offer is what one page offers: a challenge that serves both get and create,
+// and the account that create would make.
+type Offer struct {
+	Challenge  string // base64url
+	UserHandle string // base64url
+	Name       string // of the account
+}
+
+// Offer makes a fresh challenge for the browser of that binding.
+func (rp *RelyingParty) Offer(purpose Purpose, binding string) Offer {
+	challenge := rp.keys[0].issue(rp.now(), purpose, binding)
+	handle := rp.keys[0].userHandle(challenge)
+	return Offer{
+		Challenge:  base64.RawURLEncoding.EncodeToString(challenge),
+		UserHandle: base64.RawURLEncoding.EncodeToString(handle),
+		Name:       account.Name(handle, 0),
+	}
+}
+
+// OptionsJSON is the offer as a page carries it: {"get":…,"create":…,"ttl":ms},
+// with PublicKeyCredentialRequestOptionsJSON and
+// PublicKeyCredentialCreationOptionsJSON (WebAuthn L3 §5.1.8, §5.1.9). The
+// offer's values are written as they are; they need no escaping.
+func (rp *RelyingParty) OptionsJSON(o Offer) []byte {
+	b := make([]byte, 0, 1024)
+	b = append(b, `{"get":`...)
+	b = rp.get.append(b, o)
+	b = append(b, `,"create":`...)
+	b = rp.create.append(b, o)
+	return fmt.Appendf(b, `,"ttl":%d}`, rp.ttl.Milliseconds())
+}
+
+// template is a piece of JSON with holes for an offer's values.
+type template [][]byte // text, then alternating hole (one byte) and text
+
+const (
+	holeChallenge = 'c'
+	holeHandle    = 'h'
+	holeName      = 'n'
+)
+
+func (t template) append(b []byte, o Offer) []byte {
+	for i, part := range t {
+		switch {
+		case i%2 == 0:
+			b = append(b, part...)
+		case part[0] == holeChallenge:
+			b = append(b, o.Challenge...)
+		case part[0] == holeHandle:
+			b = append(b, o.UserHandle...)
+		default:
+			b = append(b, o.Name...)
+		}
+	}
+	return b
+}
+
+// prepare lets the library write the options once, around marks, and keeps what
+// stands between the marks: only the offer's values change from page to page.
+func (rp *RelyingParty) prepare() error {
+	challenge := bytes.Repeat([]byte{0xfb}, challengeLen)
+	handle := bytes.Repeat([]byte{0xfd}, 32)
+	const name = "mark-of-the-name"
+	marks := []struct {
+		hole byte
+		text string
+	}{
+		{holeChallenge, base64.RawURLEncoding.EncodeToString(challenge)},
+		{holeHandle, base64.RawURLEncoding.EncodeToString(handle)},
+		{holeName, name},
+	}
+
+	assertion, _, err := rp.lib.BeginDiscoverableLogin(webauthn.WithChallenge(challenge))
+	if err != nil {
+		return fmt.Errorf("passkey: request options: %w", err)
+	}
+	creation, _, err := rp.lib.BeginRegistration(user{handle: handle, name: name},
+		webauthn.WithCredentialParameters(rp.params),
+		func(o *protocol.PublicKeyCredentialCreationOptions) error { o.Challenge = challenge; return nil })
+	if err != nil {
+		return fmt.Errorf("passkey: creation options: %w", err)
+	}
+	for into, options := range map[*template]any{&rp.get: assertion.Response, &rp.create: creation.Response} {
+		text, err := json.Marshal(options)
+		if err != nil {
+			return fmt.Errorf("passkey: options: %w", err)
+		}
+		t := template{text}
+		for len(t[len(t)-1]) > 0 {
+			last := t[len(t)-1]
+			at, found := len(last), -1
+			for i, m := range marks {
+				if j := bytes.Index(last, []byte(m.text)); j >= 0 && j < at {
+					at, found = j, i
+				}
+			}
+			if found < 0 {
+				break
+			}
+			t[len(t)-1] = last[:at]
+			t = append(t, []byte{marks[found].hole}, last[at+len(marks[found].text):])
+		}
+		*into = t
+	}
+	return nil
+}
+
+// user is an account as the library sees it.
+type user struct {
+	handle      []byte
+	name        string
+	credentials []webauthn.Credential
+}
+
+func (u user) WebAuthnID() []byte                         { return u.handle }
+func (u user) WebAuthnName() string                       { return u.name }
+func (u user) WebAuthnDisplayName() string                { return u.name }
+func (u user) WebAuthnCredentials() []webauthn.Credential { return u.credentials }
+
+// exactOrigin holds the origin to the letter. The library folds case and default
+// ports and ignores userinfo and paths; no browser sends any of these.
+func (rp *RelyingParty) exactOrigin(origin string) bool { return slices.Contains(rp.origins, origin) }
+
+// reasonOf sorts what the library found into the classes that the trail keeps.
+// The library's own text is never shown: it carries expected values.
+func reasonOf(err error) string {
+	text := strings.ToLower(err.Error())
+	if e, ok := err.(*protocol.Error); ok {
+		text += " " + strings.ToLower(e.DevInfo)
+	}
+	for _, r := range []struct{ mark, reason string }{
+		{"user verification required", "user verification missing"},
+		{"user presence required", "user presence missing"},
+		{"rp hash mismatch", "wrong relying party"},
+		{"cross origin", "cross origin"}, {"toporigin", "cross origin"}, {"top origin", "cross origin"},
+		{"validating origin", "wrong origin"},
+		{"ceremony type", "wrong type"},
+		{"signature", "bad signature"},
+		{"backup eligible", "backup flags"}, {"backup state", "backup flags"},
+		{"user handle", "wrong user handle"},
+		{"extension", "unsolicited extension"},
+		{"algorithm", "algorithm not offered"}, {"attestation", "bad attestation"},
+	} {
+		if strings.Contains(text, r.mark) {
+			return r.reason
+		}
+	}
+	return "not valid"
+}

@@ -1,0 +1,240 @@
+package passkey
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-webauthn/webauthn/protocol"
+	"github.com/go-webauthn/webauthn/webauthn"
+
+	"bio/app/account"
+)
+
+// Answer is what a browser returned: a registration or an assertion.
+type Answer struct {
+	creation *protocol.ParsedCredentialCreationData
+	request  *protocol.ParsedCredentialAssertionData
+}
+
+// minCredentialID is the shortest credential id that is accepted: 16 bytes, as
+// authenticators make them (WebAuthn L3 §4, "credential ID").
+const minCredentialID = 16
+
+// Parse reads a PublicKeyCredential as JSON: id, rawId, type and response, with
+// base64url members; an attestationObject means registration. Every error is
+// ErrMalformed.
+func Parse(credential []byte) (*Answer, error) {
+	var c struct {
+		protocol.PublicKeyCredential
+		Response struct {
+			protocol.AuthenticatorResponse
+			Transports        []string                  `json:"transports"`
+			AttestationObject protocol.URLEncodedBase64 `json:"attestationObject"`
+			AuthenticatorData protocol.URLEncodedBase64 `json:"authenticatorData"`
+			Signature         protocol.URLEncodedBase64 `json:"signature"`
+			UserHandle        protocol.URLEncodedBase64 `json:"userHandle"`
+		} `json:"response"`
+	}
+	if err := json.Unmarshal(credential, &c); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	if n := len(c.RawID); n > 1023 {
+		return nil, fmt.Errorf("%w: credential id of %d bytes", ErrMalformed, n)
+	}
+	var a Answer
+	var err error
+	if len(c.Response.AttestationObject) > 0 {
+		a.creation, err = protocol.CredentialCreationResponse{
+			PublicKeyCredential: c.PublicKeyCredential,
+			AttestationResponse: protocol.AuthenticatorAttestationResponse{
+				AuthenticatorResponse: c.Response.AuthenticatorResponse,
+				Transports:            c.Response.Transports,
+				AttestationObject:     c.Response.AttestationObject,
+			},
+		}.Parse()
+	} else {
+		a.request, err = protocol.CredentialAssertionResponse{
+			PublicKeyCredential: c.PublicKeyCredential,
+			AssertionResponse: protocol.AuthenticatorAssertionResponse{
+				AuthenticatorResponse: c.Response.AuthenticatorResponse,
+				AuthenticatorData:     c.Response.AuthenticatorData,
+				Signature:             c.Response.Signature,
+				UserHandle:            c.Response.UserHandle,
+			},
+		}.Parse()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	return &a, nil
+}
+
+// IsRegistration reports whether the answer offers a new passkey.
+func (a *Answer) IsRegistration() bool { return a.creation != nil }
+
+// CredentialID is the id that the browser named; it is not verified.
+func (a *Answer) CredentialID() []byte {
+	if a.creation != nil {
+		return a.creation.RawID
+	}
+	return a.request.RawID
+}
+
+// Registration is a verified new passkey.
+type Registration struct {
+	Challenge    []byte    // to be consumed with the registration
+	Expires      time.Time // of the challenge
+	UserHandle   []byte    // of the account that it makes
+	Credential   account.Credential
+	UserVerified bool
+}
+
+// Register verifies a registration (WebAuthn L3 §7.1). Errors wrap ErrChallenge
+// or ErrRefused; a *Refusal names the class.
+func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*Registration, error) {
+	client := a.creation.Response.CollectedClientData
+	challenge, expires, keys, err := rp.redeem(client.Challenge, purpose, binding)
+	if err != nil {
+		return nil, err
+	}
+	if !rp.exactOrigin(client.Origin) {
+		return nil, &Refusal{Reason: "wrong origin"}
+	}
+	if len(a.creation.RawID) < minCredentialID {
+		return nil, &Refusal{Reason: "short credential id"}
+	}
+	handle := keys.userHandle(challenge)
+	made, err := rp.lib.CreateCredential(user{handle: handle}, webauthn.SessionData{
+		Challenge: client.Challenge, RelyingPartyID: rp.id, UserID: handle,
+		UserVerification: rp.uv, CredParams: rp.params,
+	}, a.creation)
+	if err != nil {
+		return nil, &Refusal{Reason: reasonOf(err)}
+	}
+	flags := byte(made.Flags.ProtocolValue())
+	if err := rp.verified(flags); err != nil {
+		return nil, err
+	}
+	now := rp.now()
+	credential := account.Credential{
+		ID: made.ID, UserID: account.UserID(handle), UserHandle: handle,
+		PublicKey: made.PublicKey, SignCount: made.Authenticator.SignCount, Flags: flags,
+		AAGUID: made.Authenticator.AAGUID, AttestationType: made.AttestationType,
+		AttestationFormat: made.AttestationFormat, Name: "Passkey", CreatedAt: now, LastUsedAt: now,
+	}
+	for _, t := range a.creation.Response.Transports {
+		if known[t] {
+			credential.Transports = append(credential.Transports, string(t))
+		}
+	}
+	return &Registration{
+		Challenge: challenge, Expires: expires, UserHandle: handle, Credential: credential,
+		UserVerified: flags&account.FlagUserVerified != 0,
+	}, nil
+}
+
+// known are the transports of WebAuthn L3 §5.8.4 and the ones seen before it;
+// anything else that a client reports is not kept.
+var known = map[protocol.AuthenticatorTransport]bool{
+	protocol.USB: true, protocol.NFC: true, protocol.BLE: true,
+	protocol.Hybrid: true, protocol.Internal: true, protocol.SmartCard: true,
+}
+
+// Assertion is a verified use of a passkey.
+type Assertion struct {
+	Challenge    []byte    // to be consumed with what it authorises
+	Expires      time.Time // of the challenge
+	User         account.User
+	Credential   account.Credential // as it is to be stored: count, flags, last use
+	UserVerified bool
+	// CounterStuck says that the signature counter did not rise on a synced
+	// passkey: noticed, and allowed.
+	CounterStuck bool
+	// BecameEligible says that the passkey has become backup eligible since it
+	// was registered: recorded, and allowed.
+	BecameEligible bool
+}
+
+// Lookup finds a credential and its user; account.ErrNotFound when there is none.
+type Lookup func(ctx context.Context, credentialID []byte) (account.User, account.Credential, error)
+
+// Assert verifies an assertion (WebAuthn L3 §7.2). Errors wrap ErrChallenge,
+// ErrRefused or ErrUnknown, or are lookup's own. A passkey that is not
+// registered takes the same steps as one that is, against a key that no one holds.
+func (rp *RelyingParty) Assert(ctx context.Context, a *Answer, purpose Purpose, binding string, lookup Lookup) (*Assertion, error) {
+	client := a.request.Response.CollectedClientData
+	challenge, expires, _, err := rp.redeem(client.Challenge, purpose, binding)
+	if err != nil {
+		return nil, err
+	}
+	if !rp.exactOrigin(client.Origin) {
+		return nil, &Refusal{Reason: "wrong origin"}
+	}
+	owner, stored, err := lookup(ctx, a.request.RawID)
+	unknown := errors.Is(err, account.ErrNotFound)
+	if err != nil && !unknown {
+		return nil, err
+	}
+	presented := a.request.Response.AuthenticatorData.Flags
+	stranger := unknown || !bytes.Equal(stored.UserHandle, a.request.Response.UserHandle)
+	if stranger {
+		stored = account.Credential{
+			ID: a.request.RawID, PublicKey: rp.stranger,
+			UserHandle: a.request.Response.UserHandle, Flags: byte(presented),
+		}
+	}
+	became := !stored.BackupEligible() && presented.HasBackupEligible()
+	if became {
+		stored.Flags |= account.FlagBackupEligible
+	}
+
+	_, used, err := rp.lib.ValidatePasskeyLogin(
+		func(_, _ []byte) (webauthn.User, error) {
+			return user{handle: stored.UserHandle, credentials: []webauthn.Credential{{
+				ID: stored.ID, PublicKey: stored.PublicKey,
+				AttestationType: stored.AttestationType, AttestationFormat: stored.AttestationFormat,
+				Flags:         webauthn.NewCredentialFlags(protocol.AuthenticatorFlags(stored.Flags)),
+				Authenticator: webauthn.Authenticator{AAGUID: stored.AAGUID, SignCount: stored.SignCount},
+			}}}, nil
+		},
+		webauthn.SessionData{Challenge: client.Challenge, RelyingPartyID: rp.id, UserVerification: rp.uv},
+		a.request)
+	switch {
+	case unknown:
+		return nil, ErrUnknown
+	case stranger:
+		return nil, &Refusal{Reason: "wrong user handle", User: owner.ID}
+	case err != nil:
+		return nil, &Refusal{Reason: reasonOf(err), User: owner.ID}
+	}
+	if err := rp.verified(byte(presented)); err != nil {
+		return nil, err
+	}
+	stuck := used.Authenticator.CloneWarning
+	if stuck && !stored.BackupEligible() {
+		return nil, &Refusal{Reason: "counter", User: owner.ID}
+	}
+	stored.SignCount = used.Authenticator.SignCount
+	stored.Flags = byte(presented)
+	stored.LastUsedAt = rp.now()
+	return &Assertion{
+		Challenge: challenge, Expires: expires, User: owner, Credential: stored,
+		UserVerified: presented.HasUserVerified(), CounterStuck: stuck, BecameEligible: became,
+	}, nil
+}
+
+// verified asserts presence and, where it is required, verification once more on
+// our side: the library enforces what its session data say, and no more.
+func (rp *RelyingParty) verified(flags byte) error {
+	if flags&account.FlagUserPresent == 0 {
+		return &Refusal{Reason: "user presence missing"}
+	}
+	if rp.uv == protocol.VerificationRequired && flags&account.FlagUserVerified == 0 {
+		return &Refusal{Reason: "user verification missing"}
+	}
+	return nil
+}

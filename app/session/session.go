@@ -1,0 +1,44 @@
+// Package session issues, checks, renews and revokes sessions. A session is a
+// signed token in a cookie and a row in the store; both must hold, and the row
+// is the allowlist.
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"bio/app/account"
+	"bio/app/audit"
+)
+
+var (
+	// ErrNone says that the request is signed out: there is no valid session,
+	// whatever is wrong with the token.
+	ErrNone = errors.New("session: none")
+)
+
+// Session is one signed-in browser.
+type Session struct {
+	ID           string // 128 random bits or more, base64url
+	UserID       string
+	CredentialID []byte
+	CreatedAt    time.Time
+	SeenAt       time.Time // last activity, exact to a minute
+	ExpiresAt    time.Time // the hard cap, never moved
+	AuthTime     time.Time // when the passkey was last used in it
+	UserVerified bool      // whether the authenticator verified the user
+	Client       audit.Client
+}
+
+// Store keeps the sessions.
+type Store interface {
+	// Session returns the session and its user; ErrNone when there is no such row.
+	Session(ctx context.Context, id string) (Session, account.User, error)
+	// TouchSession moves SeenAt forward to at, never back; it is bookkeeping of
+	// a session that exists, not an act, and leaves no entry.
+	TouchSession(ctx context.Context, id string, at time.Time) error
+	// EndSession removes the session and records the entry; ErrNone, and no
+	// entry, when it has already gone.
+	EndSession(ctx context.Context, id string, entry audit.Entry) error
+}

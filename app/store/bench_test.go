@@ -1,0 +1,179 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"bio/app/account"
+	"bio/app/audit"
+)
+
+func benchDB(b *testing.B) *DB {
+	b.Helper()
+	return openAt(b, fileURL(b), time.Now)
+}
+
+// benchUser registers one user and returns the credential.
+func benchUser(b *testing.B, db *DB) account.Credential {
+	b.Helper()
+	r := registration("user", time.Now())
+	if _, err := db.Register(b.Context(), r, registered("user")); err != nil {
+		b.Fatal(err)
+	}
+	return r.Credential
+}
+
+// inParallel runs op b.N times from n goroutines.
+func inParallel(b *testing.B, n int, op func(i int) error) {
+	b.Helper()
+	var next atomic.Int64
+	errs := make(chan error, n)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range n {
+		go func() {
+			for {
+				i := int(next.Add(1))
+				if i > b.N {
+					errs <- nil
+					return
+				}
+				if err := op(i); err != nil {
+					errs <- err
+					return
+				}
+			}
+		}()
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+// BenchmarkCommit is the floor: one row in one durable transaction, with the
+// same driver and nothing of the store.
+func BenchmarkCommit(b *testing.B) {
+	path, _ := filePath(fileURL(b))
+	pool, err := openPool(path, writerParameters)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer pool.Close()
+	pool.SetMaxOpenConns(1)
+	if _, err := pool.Exec("CREATE TABLE floor (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT"); err != nil {
+		b.Fatal(err)
+	}
+	insert, err := pool.Prepare("INSERT INTO floor (text) VALUES (?)")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := insert.Exec("text"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRegister(b *testing.B) {
+	for _, n := range []int{1, 16} {
+		b.Run(fmt.Sprintf("callers=%d", n), func(b *testing.B) {
+			db := benchDB(b)
+			inParallel(b, n, func(i int) error {
+				seed := strconv.Itoa(i)
+				_, err := db.Register(context.Background(), registration(seed, time.Now()), registered(seed))
+				return err
+			})
+		})
+	}
+}
+
+func BenchmarkSignIn(b *testing.B) {
+	for _, n := range []int{1, 16} {
+		for _, trail := range []int{0, 100_000} {
+			b.Run(fmt.Sprintf("callers=%d/trail=%d", n, trail), func(b *testing.B) {
+				db := benchDB(b)
+				c := benchUser(b, db)
+				entries := make([]audit.Entry, 1000)
+				for i := range entries {
+					entries[i] = audit.Entry{Kind: audit.SignedIn, Actor: account.UserID(sum("handle", "user")), Session: strconv.Itoa(i)}
+				}
+				for range trail / len(entries) {
+					if err := db.Record(b.Context(), entries...); err != nil {
+						b.Fatal(err)
+					}
+				}
+				inParallel(b, n, func(i int) error {
+					seed := strconv.Itoa(i)
+					_, err := db.SignIn(context.Background(), signIn(seed, c, time.Now()), signedIn(seed))
+					return err
+				})
+			})
+		}
+	}
+}
+
+func BenchmarkSession(b *testing.B) {
+	db := benchDB(b)
+	benchUser(b, db)
+	id := sessionID("user")
+	for name, ctx := range map[string]context.Context{"background": context.Background(), "cancellable": b.Context()} {
+		for _, n := range []int{1, 16} {
+			b.Run(fmt.Sprintf("context=%s/callers=%d", name, n), func(b *testing.B) {
+				inParallel(b, n, func(int) error {
+					_, _, err := db.Session(ctx, id)
+					return err
+				})
+			})
+		}
+	}
+}
+
+func BenchmarkTrail(b *testing.B) {
+	db := benchDB(b)
+	for range 1000 {
+		if err := db.Record(b.Context(), audit.Entry{Kind: audit.SignedIn, Actor: "a"}, audit.Entry{Kind: audit.SignedIn, Actor: "b"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	inParallel(b, 1, func(int) error {
+		_, err := db.Trail(context.Background(), "a", 0, 20)
+		return err
+	})
+}
+
+func BenchmarkOpen(b *testing.B) {
+	b.Run("fresh", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			url := fileURL(b)
+			b.StartTimer()
+			db, err := Open(b.Context(), url, time.Now)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			db.Close()
+			b.StartTimer()
+		}
+	})
+	b.Run("existing", func(b *testing.B) {
+		url := fileURL(b)
+		openAt(b, url, time.Now).Close()
+		for b.Loop() {
+			db, err := Open(b.Context(), url, time.Now)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			db.Close()
+			b.StartTimer()
+		}
+	})
+}

@@ -1,0 +1,100 @@
+package store
+
+import (
+	"context"
+
+	"bio/app/account"
+)
+
+const credentialColumns = `credentials.id, credentials.user_id, credentials.user_handle, credentials.public_key,
+credentials.sign_count, credentials.flags, credentials.aaguid, credentials.transports,
+credentials.attestation_type, credentials.attestation_format, credentials.name,
+credentials.created_at, credentials.last_used_at`
+
+// credentialFields are the destinations of credentialColumns.
+func credentialFields(c *account.Credential) []any {
+	return []any{
+		&c.ID, &c.UserID, &c.UserHandle, &c.PublicKey,
+		&c.SignCount, &c.Flags, &c.AAGUID, (*list)(&c.Transports),
+		&c.AttestationType, &c.AttestationFormat, &c.Name,
+		(*stamp)(&c.CreatedAt), (*stamp)(&c.LastUsedAt),
+	}
+}
+
+const sqlCredential = "SELECT " + credentialColumns + ", " + userColumns +
+	" FROM credentials JOIN users ON users.id = credentials.user_id WHERE credentials.id = ?"
+
+// Credential returns the credential with the id and its user;
+// account.ErrNotFound when there is none.
+func (db *DB) Credential(ctx context.Context, id []byte) (account.User, account.Credential, error) {
+	var u account.User
+	var c account.Credential
+	found, err := db.row(ctx, sqlCredential, []any{blob(id)}, append(credentialFields(&c), userFields(&u)...)...)
+	switch {
+	case err != nil:
+		return account.User{}, account.Credential{}, err
+	case !found:
+		return account.User{}, account.Credential{}, account.ErrNotFound
+	}
+	return u, c, nil
+}
+
+const sqlCredentials = "SELECT " + credentialColumns + " FROM credentials WHERE user_id = ? ORDER BY created_at, id"
+
+// Credentials returns the user's credentials, oldest first.
+func (db *DB) Credentials(ctx context.Context, userID string) ([]account.Credential, error) {
+	var all []account.Credential
+	err := eachRow(ctx, db.stmts[sqlCredentials], []any{userID}, func(scan func(...any) error) error {
+		var c account.Credential
+		if err := scan(credentialFields(&c)...); err != nil {
+			return err
+		}
+		all = append(all, c)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+const sqlInsertCredential = `INSERT INTO credentials (id, user_id, user_handle, public_key, sign_count, flags, aaguid,
+transports, attestation_type, attestation_format, name, created_at, last_used_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+
+// insertCredential returns account.ErrCredentialExists when the id is taken.
+func insertCredential(t *tx, c account.Credential) error {
+	n, err := t.exec(sqlInsertCredential, c.ID, c.UserID, c.UserHandle, c.PublicKey, c.SignCount, c.Flags, blob(c.AAGUID),
+		list(c.Transports), c.AttestationType, c.AttestationFormat, c.Name, stamp(c.CreatedAt), stamp(c.LastUsedAt))
+	if err == nil && n == 0 {
+		return account.ErrCredentialExists
+	}
+	return err
+}
+
+// The counter and the time of use never fall, so that of two sign-ins that
+// cross neither is lost.
+const (
+	sqlUseCredential = `UPDATE credentials SET flags = ?, sign_count = max(sign_count, ?),
+last_used_at = max(last_used_at, ?) WHERE id = ?`
+	sqlCredentialUser = "SELECT " + userColumns +
+		" FROM credentials JOIN users ON users.id = credentials.user_id WHERE credentials.id = ?"
+)
+
+// useCredential records a use of the credential and returns its user;
+// account.ErrNotFound when it has gone.
+func useCredential(t *tx, c account.Credential) (account.User, error) {
+	n, err := t.exec(sqlUseCredential, c.Flags, c.SignCount, stamp(c.LastUsedAt), c.ID)
+	if err != nil {
+		return account.User{}, err
+	}
+	if n == 0 {
+		return account.User{}, account.ErrNotFound
+	}
+	var u account.User
+	found, err := t.row(sqlCredentialUser, []any{c.ID}, userFields(&u)...)
+	if err == nil && !found {
+		err = account.ErrNotFound
+	}
+	return u, err
+}

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+
+	"bio/app/account"
+	"bio/app/audit"
+)
+
+const sqlInvitation = "SELECT token_hash, groups, created_at, expires_at, used_at FROM invitations WHERE token_hash = ?"
+
+// invitationFields are the destinations of sqlInvitation.
+func invitationFields(i *account.Invitation) []any {
+	return []any{&i.TokenHash, (*list)(&i.Groups), (*stamp)(&i.CreatedAt), (*stamp)(&i.ExpiresAt), (*stamp)(&i.UsedAt)}
+}
+
+// Invitation returns the invitation with the hash, usable or not;
+// account.ErrNotFound when there is none.
+func (db *DB) Invitation(ctx context.Context, tokenHash []byte) (account.Invitation, error) {
+	var i account.Invitation
+	found, err := db.row(ctx, sqlInvitation, []any{blob(tokenHash)}, invitationFields(&i)...)
+	switch {
+	case err != nil:
+		return account.Invitation{}, err
+	case !found:
+		return account.Invitation{}, account.ErrNotFound
+	}
+	return i, nil
+}
+
+const sqlInsertInvitation = `INSERT INTO invitations (token_hash, groups, created_at, expires_at, used_at)
+VALUES (?, ?, ?, ?, ?) ON CONFLICT (token_hash) DO NOTHING`
+
+// Invite keeps the invitation. One that is kept already is left as it is, with
+// no error and no entry. A zero CreatedAt becomes now.
+func (db *DB) Invite(ctx context.Context, i account.Invitation, entry audit.Entry) error {
+	return db.write(ctx, func(t *tx) error {
+		created := i.CreatedAt
+		if created.IsZero() {
+			created = t.now
+		}
+		n, err := t.exec(sqlInsertInvitation, i.TokenHash, list(union(i.Groups, nil)), stamp(created), stamp(i.ExpiresAt), stamp(i.UsedAt))
+		if err != nil || n == 0 {
+			return err
+		}
+		return appendTrail(t, "", entry)
+	})
+}
+
+const sqlUseInvitation = "UPDATE invitations SET used_at = ? WHERE token_hash = ?"
+
+// useInvitation marks the invitation as used and returns it;
+// account.ErrInvitation when it cannot be used.
+func useInvitation(t *tx, tokenHash []byte) (account.Invitation, error) {
+	var i account.Invitation
+	found, err := t.row(sqlInvitation, []any{tokenHash}, invitationFields(&i)...)
+	switch {
+	case err != nil:
+		return account.Invitation{}, err
+	case !found || !i.Usable(t.now):
+		return account.Invitation{}, account.ErrInvitation
+	}
+	_, err = t.exec(sqlUseInvitation, stamp(t.now), tokenHash)
+	return i, err
+}

@@ -1,0 +1,666 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"bio/app/account"
+	"bio/app/audit"
+	"bio/app/passkey"
+	"bio/app/session"
+)
+
+var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// A clock that stands still until it is moved.
+type clock struct{ ms atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.ms.Store(epoch.UnixMilli())
+	return c
+}
+
+func (c *clock) Now() time.Time          { return time.UnixMilli(c.ms.Load()).UTC() }
+func (c *clock) Advance(d time.Duration) { c.ms.Add(d.Milliseconds()) }
+
+func fileURL(t testing.TB) string { return "file:" + filepath.Join(t.TempDir(), "bio.db") }
+
+func openAt(t testing.TB, url string, now func() time.Time) *DB {
+	t.Helper()
+	db, err := Open(context.Background(), url, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func openTest(t testing.TB) (*DB, *clock) {
+	t.Helper()
+	c := newClock()
+	return openAt(t, fileURL(t), c.Now), c
+}
+
+// other opens the same file as another program would.
+func other(t testing.TB, url string) *sql.DB {
+	t.Helper()
+	path, err := filePath(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := openPool(path, "_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pool.Close() })
+	return pool
+}
+
+func sum(kind, seed string) []byte {
+	s := sha256.Sum256([]byte(kind + seed))
+	return s[:]
+}
+
+func sessionID(seed string) string { return hex.EncodeToString(sum("session", seed)[:16]) }
+
+func press(seed string, now time.Time) Press {
+	return Press{
+		Challenge: sum("challenge", seed),
+		Expires:   now.Add(5 * time.Minute),
+		Session: session.Session{
+			ID: sessionID(seed), CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(24 * time.Hour), AuthTime: now,
+			UserVerified: true, Client: audit.Client{Network: "203.0.113.0/24", Browser: "Firefox", System: "Linux"},
+		},
+	}
+}
+
+func registration(seed string, now time.Time) Registration {
+	handle := sum("handle", seed)
+	return Registration{
+		Press: press(seed, now),
+		User:  account.User{ID: account.UserID(handle), Handle: handle},
+		Names: []string{"cedar-" + seed, "otter-" + seed},
+		Credential: account.Credential{
+			ID: sum("credential", seed), PublicKey: []byte{0xa5, 1, 2}, SignCount: 1, Flags: 0x1d, AAGUID: make([]byte, 16),
+			Transports: []string{"internal", "hybrid"}, AttestationType: "none", AttestationFormat: "none", Name: "Passkey",
+		},
+	}
+}
+
+func signIn(seed string, c account.Credential, now time.Time) SignIn {
+	c.SignCount++
+	c.LastUsedAt = now
+	return SignIn{Press: press(seed, now), Credential: c}
+}
+
+func registered(seed string) audit.Entry {
+	return audit.Entry{Kind: audit.Registered, Credential: sum("credential", seed), Session: sessionID(seed)}
+}
+
+func signedIn(seed string) audit.Entry {
+	return audit.Entry{Kind: audit.SignedIn, Session: sessionID(seed)}
+}
+
+// count runs a query of one number beside the store.
+func (db *DB) count(t testing.TB, query string, args ...any) (n int) {
+	t.Helper()
+	if err := db.reads.QueryRow(query, args...).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// counts gives the sizes of the tables.
+func (db *DB) counts(t testing.TB) map[string]int {
+	t.Helper()
+	all := map[string]int{}
+	for _, table := range []string{"users", "credentials", "sessions", "challenges", "invitations", "trail"} {
+		all[table] = db.count(t, "SELECT count(*) FROM "+table)
+	}
+	return all
+}
+
+func must[T any](t testing.TB) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func wantErr(t testing.TB, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("got error %v, want %v", err, target)
+	}
+}
+
+func equal[T any](t testing.TB, got, want T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("-want +got:\n%s", diff)
+	}
+}
+
+func TestRegisterReadsBack(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	r := registration("1", c.Now())
+	r.User.Groups = []string{"ops", "dev", "ops"}
+	user := must[account.User](t)(db.Register(ctx, r, registered("1")))
+
+	want := account.User{ID: r.User.ID, Handle: r.User.Handle, Name: "cedar-1", Groups: []string{"dev", "ops"}, CreatedAt: epoch}
+	equal(t, user, want)
+	equal(t, must[account.User](t)(db.User(ctx, user.ID)), want)
+
+	cred := r.Credential
+	cred.UserID, cred.UserHandle, cred.CreatedAt, cred.LastUsedAt = user.ID, user.Handle, epoch, epoch
+	u, got, err := db.Credential(ctx, cred.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, u, want)
+	equal(t, got, cred)
+	equal(t, must[[]account.Credential](t)(db.Credentials(ctx, user.ID)), []account.Credential{cred})
+	equal(t, db.count(t, "SELECT count(*) FROM credentials WHERE device_type = 'multi' AND backup_eligible = 1 AND backup_state = 1"), 1)
+
+	s, u, err := db.Session(ctx, r.Session.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSession := r.Session
+	wantSession.UserID, wantSession.CredentialID = user.ID, cred.ID
+	equal(t, s, wantSession)
+	equal(t, u, want)
+
+	equal(t, must[[]audit.Record](t)(db.Trail(ctx, user.ID, 0, 10)), []audit.Record{{
+		Seq: 1, At: epoch, Kind: audit.Registered, Actor: user.ID,
+		Credential: hashID("bio trail credential\x00", string(cred.ID)), Session: hashID("bio trail session\x00", s.ID),
+	}})
+}
+
+func TestReadsOfNothing(t *testing.T) {
+	db, _ := openTest(t)
+	ctx := t.Context()
+	_, err := db.User(ctx, "x")
+	wantErr(t, err, account.ErrNotFound)
+	for _, id := range [][]byte{nil, {}, {1}} {
+		_, _, err = db.Credential(ctx, id)
+		wantErr(t, err, account.ErrNotFound)
+		_, err = db.Invitation(ctx, id)
+		wantErr(t, err, account.ErrNotFound)
+	}
+	_, _, err = db.Session(ctx, "x")
+	wantErr(t, err, session.ErrNone)
+	equal(t, len(must[[]account.Credential](t)(db.Credentials(ctx, "x"))), 0)
+	equal(t, len(must[[]audit.Record](t)(db.Trail(ctx, "x", 0, 10))), 0)
+	wantErr(t, db.EndSession(ctx, "x", audit.Entry{Kind: audit.SignedOut}), session.ErrNone)
+	if err := db.TouchSession(ctx, "x", epoch); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, db.counts(t)["trail"], 0)
+}
+
+// Every refusal of a press changes nothing at all.
+func TestPressRefused(t *testing.T) {
+	used := sum("invitation", "used")
+	for _, tt := range []struct {
+		name     string
+		register func(*Registration)
+		signIn   func(*SignIn)
+		want     error
+	}{
+		{"challenge used", func(r *Registration) { r.Challenge = sum("challenge", "1") }, func(s *SignIn) { s.Challenge = sum("challenge", "1") }, passkey.ErrChallengeUsed},
+		{"challenge used and credential exists", func(r *Registration) { *r = registration("1", epoch); r.Session.ID = "new" }, nil, passkey.ErrChallengeUsed},
+		{"challenge used and credential gone", nil, func(s *SignIn) { s.Challenge = sum("challenge", "1"); s.Credential.ID = []byte("gone") }, passkey.ErrChallengeUsed},
+		{"challenge expired", func(r *Registration) { r.Expires = epoch.Add(-time.Millisecond) }, func(s *SignIn) { s.Expires = epoch.Add(-time.Millisecond) }, passkey.ErrChallenge},
+		{"credential exists", func(r *Registration) { r.Credential.ID = sum("credential", "1") }, nil, account.ErrCredentialExists},
+		{"credential gone", nil, func(s *SignIn) { s.Credential.ID = []byte("gone") }, account.ErrNotFound},
+		{"names taken", func(r *Registration) { r.Names = []string{"CEDAR-1", "cedar-1"} }, nil, ErrNamesTaken},
+		{"no name", func(r *Registration) { r.Names = nil }, nil, ErrNamesTaken},
+		{"invitation unknown", func(r *Registration) { r.Invitation = []byte("unknown") }, func(s *SignIn) { s.Invitation = []byte("unknown") }, account.ErrInvitation},
+		{"invitation empty", func(r *Registration) { r.Invitation = []byte{} }, func(s *SignIn) { s.Invitation = []byte{} }, account.ErrInvitation},
+		{"invitation used", func(r *Registration) { r.Invitation = used }, func(s *SignIn) { s.Invitation = used }, account.ErrInvitation},
+		{"invitation expired", func(r *Registration) { r.Invitation = sum("invitation", "old") }, func(s *SignIn) { s.Invitation = sum("invitation", "old") }, account.ErrInvitation},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			db, c := openTest(t)
+			ctx := t.Context()
+			for hash, inv := range map[string]account.Invitation{
+				string(used): {Groups: []string{"ops"}}, string(sum("invitation", "old")): {ExpiresAt: epoch},
+			} {
+				inv.TokenHash = []byte(hash)
+				if err := db.Invite(ctx, inv, audit.Entry{Kind: audit.InvitationMade}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first := registration("1", c.Now())
+			first.Invitation = used
+			user := must[account.User](t)(db.Register(ctx, first, registered("1")))
+			_, cred, err := db.Credential(ctx, first.Credential.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := db.counts(t)
+			if tt.register != nil {
+				r := registration("2", c.Now())
+				r.Replaces = first.Session.ID
+				tt.register(&r)
+				_, err := db.Register(ctx, r, registered("2"))
+				wantErr(t, err, tt.want)
+			}
+			if tt.signIn != nil {
+				s := signIn("3", cred, c.Now())
+				s.Replaces = first.Session.ID
+				tt.signIn(&s)
+				_, err := db.SignIn(ctx, s, signedIn("3"))
+				wantErr(t, err, tt.want)
+			}
+			equal(t, db.counts(t), before)
+			_, after, _ := db.Credential(ctx, first.Credential.ID)
+			equal(t, after, cred)
+			equal(t, must[account.User](t)(db.User(ctx, user.ID)), user)
+		})
+	}
+}
+
+func TestNameFallsToNextCandidate(t *testing.T) {
+	db, c := openTest(t)
+	must[account.User](t)(db.Register(t.Context(), registration("1", c.Now())))
+	r := registration("2", c.Now())
+	r.Names = []string{"Cedar-1", "otter-2", "never"}
+	u := must[account.User](t)(db.Register(t.Context(), r))
+	equal(t, u.Name, "otter-2")
+	equal(t, must[account.User](t)(db.User(t.Context(), u.ID)).Name, "otter-2")
+}
+
+// An authenticator may give no AAGUID and no transports.
+func TestEmptyBlobAndLists(t *testing.T) {
+	db, c := openTest(t)
+	r := registration("1", c.Now())
+	r.Credential.AAGUID, r.Credential.Transports = nil, nil
+	must[account.User](t)(db.Register(t.Context(), r))
+	_, got, err := db.Credential(t.Context(), r.Credential.ID)
+	if err != nil || len(got.AAGUID) != 0 || got.Transports != nil {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+}
+
+func TestSignIn(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	r := registration("1", c.Now())
+	user := must[account.User](t)(db.Register(ctx, r, registered("1")))
+	if err := db.Invite(ctx, account.Invitation{TokenHash: []byte("hash"), Groups: []string{"owner"}, ExpiresAt: c.Now().Add(time.Hour)},
+		audit.Entry{Kind: audit.InvitationMade}); err != nil {
+		t.Fatal(err)
+	}
+	c.Advance(time.Minute)
+	s := signIn("2", r.Credential, c.Now())
+	s.Credential.Flags, s.Credential.SignCount = 0x0d, 9
+	s.Replaces, s.Invitation = r.Session.ID, []byte("hash")
+	out := must[SignedIn](t)(db.SignIn(ctx, s, signedIn("2")))
+	user.Groups = []string{"owner"}
+	equal(t, out, SignedIn{User: user})
+	equal(t, must[account.User](t)(db.User(ctx, user.ID)), user)
+	_, _, err := db.Session(ctx, r.Session.ID)
+	wantErr(t, err, session.ErrNone)
+	_, cred, _ := db.Credential(ctx, r.Credential.ID)
+	equal(t, []any{cred.Flags, cred.SignCount, cred.LastUsedAt, cred.CreatedAt}, []any{byte(0x0d), uint32(9), c.Now(), epoch})
+	inv := must[account.Invitation](t)(db.Invitation(ctx, []byte("hash")))
+	equal(t, inv.UsedAt, c.Now())
+
+	// A sign-in that crossed with a newer one does not turn it back.
+	c.Advance(time.Minute)
+	late := signIn("3", r.Credential, epoch)
+	late.Credential.SignCount, late.Replaces = 4, "gone"
+	must[SignedIn](t)(db.SignIn(ctx, late, signedIn("3")))
+	_, cred, _ = db.Credential(ctx, r.Credential.ID)
+	equal(t, []any{cred.SignCount, cred.LastUsedAt}, []any{uint32(9), epoch.Add(time.Minute)})
+
+	var kinds []audit.Kind
+	var details []map[string]string
+	for _, rec := range must[[]audit.Record](t)(db.Trail(ctx, user.ID, 0, 10)) {
+		kinds = append(kinds, rec.Kind)
+		if rec.Detail != nil {
+			details = append(details, rec.Detail)
+		}
+	}
+	equal(t, kinds, []audit.Kind{audit.SignedIn, audit.SessionReplaced, audit.InvitationUsed, audit.SignedIn, audit.Registered})
+	equal(t, details, []map[string]string{{"groups": "owner"}})
+}
+
+func TestUndo(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		prepare func(*testing.T, *DB, *SignIn, account.User)
+		removed bool
+	}{
+		{"a just-made duplicate", func(*testing.T, *DB, *SignIn, account.User) {}, true},
+		{"made exactly then", func(_ *testing.T, _ *DB, s *SignIn, dup account.User) { s.UndoAfter = dup.CreatedAt }, true},
+		{"too old", func(_ *testing.T, _ *DB, s *SignIn, dup account.User) {
+			s.UndoAfter = dup.CreatedAt.Add(time.Millisecond)
+		}, false},
+		{"no time given", func(_ *testing.T, _ *DB, s *SignIn, _ account.User) { s.UndoAfter = time.Time{} }, false},
+		{"unknown", func(_ *testing.T, _ *DB, s *SignIn, _ account.User) { s.Undo = "x" }, false},
+		{"oneself", func(_ *testing.T, _ *DB, s *SignIn, _ account.User) {
+			s.Undo, s.UndoAfter = account.UserID(sum("handle", "old")), epoch
+		}, false},
+		{"with two passkeys", func(t *testing.T, db *DB, _ *SignIn, dup account.User) {
+			c := registration("extra", epoch).Credential
+			c.UserID, c.UserHandle, c.CreatedAt, c.LastUsedAt = dup.ID, dup.Handle, epoch, epoch
+			if err := db.write(t.Context(), func(t *tx) error { return insertCredential(t, c) }); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			db, c := openTest(t)
+			ctx := t.Context()
+			old := registration("old", c.Now())
+			old.User.Groups = []string{"ops"}
+			user := must[account.User](t)(db.Register(ctx, old, registered("old")))
+			c.Advance(24 * time.Hour)
+			r := registration("dup", c.Now())
+			r.User.Groups = []string{"dev"}
+			dup := must[account.User](t)(db.Register(ctx, r, registered("dup")))
+			s := signIn("in", old.Credential, c.Now())
+			s.Replaces, s.Undo, s.UndoAfter = r.Session.ID, dup.ID, c.Now().Add(-10*time.Minute)
+			tt.prepare(t, db, &s, dup)
+			out := must[SignedIn](t)(db.SignIn(ctx, s, signedIn("in")))
+			equal(t, out.Removed, tt.removed)
+			_, err := db.User(ctx, dup.ID)
+			if !tt.removed {
+				equal(t, err, error(nil))
+				equal(t, out, SignedIn{User: user})
+				return
+			}
+			wantErr(t, err, account.ErrNotFound)
+			user.Groups = []string{"dev", "ops"}
+			equal(t, out, SignedIn{User: user, Removed: true, RemovedUser: dup})
+			equal(t, must[account.User](t)(db.User(ctx, user.ID)), user)
+			_, _, err = db.Credential(ctx, r.Credential.ID)
+			wantErr(t, err, account.ErrNotFound)
+			rec := must[[]audit.Record](t)(db.Trail(ctx, user.ID, 0, 1))[0]
+			equal(t, []any{rec.Kind, rec.Detail}, []any{audit.DuplicateUndone, map[string]string{"user": dup.ID, "name": dup.Name}})
+			equal(t, len(must[[]audit.Record](t)(db.Trail(ctx, dup.ID, 0, 10))), 2) // registered, session replaced
+		})
+	}
+}
+
+func TestTouchAndEndSession(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	r := registration("1", c.Now())
+	user := must[account.User](t)(db.Register(ctx, r))
+	for _, step := range []struct{ at, want time.Duration }{{time.Minute, time.Minute}, {0, time.Minute}, {2 * time.Minute, 2 * time.Minute}} {
+		if err := db.TouchSession(ctx, r.Session.ID, epoch.Add(step.at)); err != nil {
+			t.Fatal(err)
+		}
+		s, _, err := db.Session(ctx, r.Session.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, s.SeenAt, epoch.Add(step.want))
+		equal(t, s.ExpiresAt, r.Session.ExpiresAt)
+	}
+	equal(t, db.counts(t)["trail"], 0)
+	end := func() error {
+		return db.EndSession(ctx, r.Session.ID, audit.Entry{Kind: audit.SignedOut, Session: r.Session.ID})
+	}
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, end(), session.ErrNone)
+	records := must[[]audit.Record](t)(db.Trail(ctx, user.ID, 0, 10))
+	equal(t, len(records), 1)
+	equal(t, records[0].Kind, audit.SignedOut)
+}
+
+func TestExpireSessions(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	const idle = 12 * time.Hour
+	ids := map[string]time.Duration{"alive": time.Hour, "idle": 0, "cap": 23 * time.Hour}
+	var cred account.Credential
+	r := registration("alive", c.Now())
+	r.Session.ExpiresAt = epoch.Add(48 * time.Hour)
+	user := must[account.User](t)(db.Register(ctx, r))
+	_, cred, _ = db.Credential(ctx, r.Credential.ID)
+	for _, seed := range []string{"idle", "cap"} {
+		must[SignedIn](t)(db.SignIn(ctx, signIn(seed, cred, c.Now())))
+	}
+	for seed, seen := range ids {
+		if err := db.TouchSession(ctx, sessionID(seed), epoch.Add(seen)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// More than one batch of idle ones, and of challenges.
+	for i := range expireBatch + 20 {
+		must[SignedIn](t)(db.SignIn(ctx, signIn(fmt.Sprint(i), cred, c.Now())))
+	}
+	c.Advance(12*time.Hour - time.Millisecond)
+	equal(t, must[int](t)(db.ExpireSessions(ctx, idle)), 0)
+	equal(t, db.counts(t)["challenges"], 0)
+	c.Advance(time.Millisecond)
+	equal(t, must[int](t)(db.ExpireSessions(ctx, idle)), expireBatch+21)
+	c.Advance(12 * time.Hour)
+	if err := db.TouchSession(ctx, sessionID("alive"), c.Now()); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, must[int](t)(db.ExpireSessions(ctx, idle)), 1)
+	equal(t, db.counts(t)["sessions"], 1)
+	last := must[[]audit.Record](t)(db.Trail(ctx, user.ID, 0, 2))
+	equal(t, last[0], audit.Record{Seq: int64(expireBatch + 22), At: c.Now(), Kind: audit.SessionExpired, Actor: user.ID,
+		Credential: hashID("bio trail credential\x00", string(cred.ID)), Session: hashID("bio trail session\x00", sessionID("cap")), Reason: "cap"})
+	equal(t, last[1].Reason, "idle")
+}
+
+func TestInviteTwice(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	inv := account.Invitation{TokenHash: []byte("hash"), Groups: []string{"owner"}}
+	for range 2 {
+		if err := db.Invite(ctx, inv, audit.Entry{Kind: audit.InvitationMade}); err != nil {
+			t.Fatal(err)
+		}
+		inv.Groups = nil
+	}
+	inv.Groups, inv.CreatedAt = []string{"owner"}, c.Now()
+	equal(t, must[account.Invitation](t)(db.Invitation(ctx, inv.TokenHash)), inv)
+	equal(t, db.counts(t)["trail"], 1)
+}
+
+func TestTrailPages(t *testing.T) {
+	db, _ := openTest(t)
+	ctx := t.Context()
+	want := audit.Entry{Kind: audit.SignInRefused, Actor: "a", Reason: "signature",
+		Client: audit.Client{Network: "2001:db8::/48", Browser: "Safari", System: "iPhone"}, Detail: map[string]string{"k": "v\x00\"é"}}
+	for i := range 10 {
+		e := want
+		if i%2 == 1 {
+			e.Actor = ""
+		}
+		if err := db.Record(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var seqs []int64
+	before := int64(0)
+	for {
+		page := must[[]audit.Record](t)(db.Trail(ctx, "a", before, 2))
+		if len(page) == 0 {
+			break
+		}
+		for _, r := range page {
+			seqs, before = append(seqs, r.Seq), r.Seq
+			equal(t, r, audit.Record{Seq: r.Seq, At: epoch, Kind: want.Kind, Actor: "a", Reason: want.Reason, Client: want.Client, Detail: want.Detail})
+		}
+	}
+	equal(t, seqs, []int64{9, 7, 5, 3, 1})
+	for _, limit := range []int{0, -1} {
+		equal(t, len(must[[]audit.Record](t)(db.Trail(ctx, "a", 0, limit))), 0)
+	}
+	equal(t, len(must[[]audit.Record](t)(db.Trail(ctx, "", 0, 10))), 0)
+}
+
+// 200 presses with one challenge at once: one account, one session, one entry.
+func TestOneChallengeOneRegistration(t *testing.T) {
+	db, c := openTest(t)
+	var won, used atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			r := registration(fmt.Sprint(i), c.Now())
+			r.Challenge = []byte("the one")
+			switch _, err := db.Register(context.Background(), r, registered(fmt.Sprint(i))); {
+			case err == nil:
+				won.Add(1)
+			case errors.Is(err, passkey.ErrChallengeUsed):
+				used.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	equal(t, []int32{won.Load(), used.Load()}, []int32{1, 199})
+	equal(t, db.counts(t), map[string]int{"users": 1, "credentials": 1, "sessions": 1, "challenges": 1, "invitations": 0, "trail": 1})
+}
+
+func TestOneInvitationOneUse(t *testing.T) {
+	db, c := openTest(t)
+	hash := sum("invitation", "1")
+	if err := db.Invite(t.Context(), account.Invitation{TokenHash: hash, Groups: []string{account.Owner}}, audit.Entry{Kind: audit.InvitationMade}); err != nil {
+		t.Fatal(err)
+	}
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			r := registration(fmt.Sprint(i), c.Now())
+			r.Invitation = hash
+			switch u, err := db.Register(context.Background(), r, registered(fmt.Sprint(i))); {
+			case err == nil && u.In(account.Owner):
+				won.Add(1)
+			case errors.Is(err, account.ErrInvitation):
+			default:
+				t.Errorf("%+v, %v", u, err)
+			}
+		})
+	}
+	wg.Wait()
+	equal(t, won.Load(), 1)
+	equal(t, db.counts(t), map[string]int{"users": 1, "credentials": 1, "sessions": 1, "challenges": 1, "invitations": 1, "trail": 3})
+}
+
+// One credential in two registrations at once is one row.
+func TestOneCredentialOneRow(t *testing.T) {
+	db, c := openTest(t)
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			r := registration(fmt.Sprint(i), c.Now())
+			r.Credential.ID = []byte("the one credential")
+			switch _, err := db.Register(context.Background(), r, registered(fmt.Sprint(i))); {
+			case err == nil:
+				won.Add(1)
+			case !errors.Is(err, account.ErrCredentialExists):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	equal(t, won.Load(), 1)
+	equal(t, db.counts(t)["users"], 1)
+}
+
+// No way of SQL changes or removes a record, short of dropping the triggers.
+func TestTrailIsAppendOnly(t *testing.T) {
+	url := fileURL(t)
+	db := openAt(t, url, newClock().Now)
+	if err := db.Record(t.Context(), registered("1"), registered("2"), registered("3")); err != nil {
+		t.Fatal(err)
+	}
+	outside := other(t, url)
+	for _, query := range []string{
+		"UPDATE trail SET kind = 'x'",
+		"UPDATE OR REPLACE trail SET seq = 1 WHERE seq = 2",
+		"DELETE FROM trail WHERE seq = 3",
+		"DELETE FROM trail",
+		"INSERT OR REPLACE INTO trail (seq, at, kind) VALUES (2, 0, 'x')",
+		"REPLACE INTO trail (seq, at, kind) VALUES (3, 0, 'x')",
+		"INSERT INTO trail (seq, at, kind) VALUES (1, 0, 'x') ON CONFLICT (seq) DO UPDATE SET kind = 'x'",
+		"INSERT INTO trail (seq, at, kind) VALUES (5, 0, 'x')",
+		"INSERT INTO trail (seq, at, kind) VALUES (-1, 0, 'x')",
+		"INSERT INTO trail (at, kind) VALUES (0, 'x')",
+		"INSERT OR REPLACE INTO trail (seq, at, kind) VALUES (4, 0, 'x'), (4, 0, 'y')",
+	} {
+		if _, err := outside.Exec(query); err == nil {
+			t.Errorf("accepted: %s", query)
+		}
+	}
+	equal(t, db.count(t, "SELECT count(*) FROM trail WHERE kind = ? AND seq BETWEEN 1 AND 3", string(audit.Registered)), 3)
+	equal(t, db.counts(t)["trail"], 3)
+}
+
+// An entry that cannot be appended undoes the act, whichever it is.
+func TestNoActWithoutRecord(t *testing.T) {
+	url := fileURL(t)
+	c := newClock()
+	db := openAt(t, url, c.Now)
+	ctx := t.Context()
+	r := registration("1", c.Now())
+	must[account.User](t)(db.Register(ctx, r, registered("1")))
+	outside := other(t, url)
+	if _, err := outside.Exec("CREATE TRIGGER broken BEFORE INSERT ON trail BEGIN SELECT RAISE(ABORT, 'no records today'); END"); err != nil {
+		t.Fatal(err)
+	}
+	before := db.counts(t)
+	_, err1 := db.Register(ctx, registration("2", c.Now()), registered("2"))
+	_, err2 := db.SignIn(ctx, signIn("3", r.Credential, c.Now()), signedIn("3"))
+	err3 := db.EndSession(ctx, r.Session.ID, audit.Entry{Kind: audit.SignedOut})
+	err4 := db.Invite(ctx, account.Invitation{TokenHash: []byte("hash")}, audit.Entry{Kind: audit.InvitationMade})
+	_, err5 := db.ExpireSessions(ctx, 0)
+	err6 := db.Record(ctx, audit.Entry{Kind: audit.SignInRefused})
+	for i, err := range []error{err1, err2, err3, err4, err5, err6} {
+		if err == nil || errors.Is(err, ErrUnavailable) {
+			t.Errorf("act %d: got error %v", i+1, err)
+		}
+	}
+	equal(t, db.counts(t), before)
+	if _, err := outside.Exec("DROP TRIGGER broken"); err != nil {
+		t.Fatal(err)
+	}
+	must[account.User](t)(db.Register(ctx, registration("2", c.Now()), registered("2")))
+}
+
+func TestHashIDHidesAndJoins(t *testing.T) {
+	a, b := hashID("bio trail credential\x00", "x"), hashID("bio trail session\x00", "x")
+	if a == b || len(a) != 32 || a != hashID("bio trail credential\x00", "x") || hashID("d", "") != "" {
+		t.Fatalf("got %q and %q", a, b)
+	}
+	if bytes.Contains([]byte(a), []byte("x")) {
+		t.Fatal("the id is in its hash")
+	}
+}
