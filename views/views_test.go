@@ -1,0 +1,459 @@
+package views
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/a-h/templ"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/html"
+
+	"bio/agent"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const options = `{"get":{"challenge":"Y2hhbGxlbmdl","rpId":"localhost"},"create":{"rp":{"id":"localhost","name":"Bio"},"user":{"id":"aGFuZGxl","name":"cedar-otter-42","displayName":"cedar-otter-42"},"challenge":"Y2hhbGxlbmdl"},"ttl":300000}`
+
+const signals = `[["signalUnknownCredential",{"rpId":"localhost","credentialId":"AAAA"}]]`
+
+func events(es ...agent.Event) iter.Seq[agent.Event] { return slices.Values(es) }
+
+func ended(status, sentence string) func() (string, string) {
+	return func() (string, string) { return status, sentence }
+}
+
+// static is a component that writes text as it is and then returns err.
+func static(text string, err error) templ.Component {
+	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
+		_, wrong := io.WriteString(w, text)
+		return errors.Join(wrong, err)
+	})
+}
+
+func pages() map[string]templ.Component {
+	first := Ceremony{Options: options}
+	home := Home{Account: "cedar-otter-42", Run: &Run{
+		ID: "k7q2", Agent: "brief", Status: "running", Final: ended("done", ""),
+		Events: events(
+			agent.Event{Kind: agent.Status, Text: "Looking at what happened since last time…"},
+			agent.Event{Text: "All is "}, agent.Event{Text: "quiet.\n\n- Two passkeys."},
+		),
+	}}
+	fresh := home
+	fresh.Undo, fresh.Here = &first, "/"
+	back := home
+	back.Notice, back.Signals, back.Here = "You are back in cedar-otter-42.", signals, "/"
+	kinds := home
+	kinds.Run = &Run{
+		ID: "k7q2", Agent: "brief", Status: "failed", Final: ended("failed", "The agent stopped early. You can run it again."),
+		Events: events(
+			agent.Event{Kind: agent.Data, Data: json.RawMessage(`{"a":[1,"<b>"]}`)},
+			agent.Event{Kind: agent.Data, Data: json.RawMessage(`not <JSON>`)},
+			agent.Event{Kind: agent.View, View: static("<em>whole</em>", nil)},
+			agent.Event{Kind: agent.View, View: static("<em>half", errors.New("broke"))},
+			agent.Event{Kind: agent.Approval, Text: "deploy-bot waits for your approval."},
+		),
+	}
+	failure := func(status int, title, sentence, id string) templ.Component {
+		return FailurePage(Failure{Status: status, Title: title, Sentence: sentence, Back: true, RequestID: id})
+	}
+	return map[string]templ.Component{
+		"auth":           Page(Auth{Ceremony: first}),
+		"auth-known":     Page(Auth{Ceremony: Ceremony{Options: options, Known: true, ReturnTo: "https://grafana.example.com/d/1?a=1&b=2"}}),
+		"auth-refused":   Page(Auth{Ceremony: first, Notice: "That passkey was not accepted. Press Auth to try again.", Signals: signals, Here: "/?return_to=%2Faccount"}),
+		"auth-closed":    Page(Auth{Ceremony: Ceremony{Options: options, Closed: true}}),
+		"auth-invited":   Page(Auth{Ceremony: Ceremony{Options: options, Invite: "dG9rZW4"}, Invited: "This link makes you an owner."}),
+		"auth-elsewhere": Page(Auth{Ceremony: first, Elsewhere: "https://bio.example.com"}),
+		"home":           HomePage(home),
+		"home-new":       HomePage(fresh),
+		"home-notice":    HomePage(back),
+		"home-kinds":     HomePage(kinds),
+		"home-no-run":    HomePage(Home{Account: "cedar-otter-42"}),
+		"403":            failure(403, "Not from here", "That came from another site, so nothing was done.", ""),
+		"404":            failure(404, "Nothing here", "There is no page at this address.", ""),
+		"405":            failure(405, "Not that way", "This address does not take that kind of request.", ""),
+		"429":            failure(429, "Too many tries", "Try again in 30 seconds.", ""),
+		"500":            failure(500, "That went wrong", "Nothing was changed. Try again in a moment.", "01JD7Q2M8T"),
+		"503":            failure(503, "Not just now", "Nothing was changed. Try again in a few seconds.", "01JD7Q2M8T"),
+		"503-stay":       FailurePage(Failure{Status: 503, Title: "Not just now", Sentence: "Try again in a few seconds."}),
+		"reload":         Reload(),
+	}
+}
+
+func text(t *testing.T, c templ.Component) string {
+	t.Helper()
+	s, err := render(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var hash = regexp.MustCompile(`(/assets/\w+)\.[0-9a-f]{12}\.`)
+
+func TestGolden(t *testing.T) {
+	for name, page := range pages() {
+		t.Run(name, func(t *testing.T) {
+			got := hash.ReplaceAllString(text(t, page), "$1.HASH.") + "\n"
+			file := filepath.Join("testdata", name+".golden.html")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("page differs from %s (-want +got):\n%s", file, diff)
+			}
+		})
+	}
+}
+
+func parse(t *testing.T, page string) *html.Node {
+	t.Helper()
+	doc, err := html.Parse(strings.NewReader(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func attr(n *html.Node, key string) (string, bool) {
+	for _, a := range n.Attr {
+		if a.Key == key {
+			return a.Val, true
+		}
+	}
+	return "", false
+}
+
+// find is the first element that has the attribute, with that value unless it is "".
+func find(t *testing.T, doc *html.Node, key, value string) *html.Node {
+	t.Helper()
+	for n := range doc.Descendants() {
+		if v, ok := attr(n, key); ok && (value == "" || v == value) {
+			return n
+		}
+	}
+	t.Fatalf("no element with %s=%q", key, value)
+	return nil
+}
+
+func inner(n *html.Node) string {
+	var b strings.Builder
+	for c := range n.Descendants() {
+		if c.Type == html.TextNode {
+			b.WriteString(c.Data)
+		}
+	}
+	return b.String()
+}
+
+// TestPolicy checks what the content security policy forbids and what browsers
+// mend silently.
+func TestPolicy(t *testing.T) {
+	for name, page := range pages() {
+		t.Run(name, func(t *testing.T) {
+			source := text(t, page)
+			if !strings.HasPrefix(source, `<!doctype html><html lang="en">`) {
+				t.Errorf("page begins %.40q", source)
+			}
+			ids := map[string]bool{}
+			headings := 0
+			for n := range parse(t, source).Descendants() {
+				if n.Type != html.ElementNode {
+					continue
+				}
+				switch n.Data {
+				case "style", "iframe", "object", "base":
+					t.Errorf("<%s>", n.Data)
+				case "h1":
+					headings++
+				case "script":
+					if src, _ := attr(n, "src"); n.FirstChild != nil || !strings.HasPrefix(src, "/assets/auth.") {
+						t.Errorf("script %q", src)
+					}
+				case "form":
+					if method, _ := attr(n, "method"); method != "post" {
+						t.Errorf("form with method %q", method)
+					}
+					if n.FirstChild == nil {
+						t.Error("a form that the parser closed at once")
+					}
+				}
+				for _, a := range n.Attr {
+					switch {
+					case a.Key == "style", strings.HasPrefix(a.Key, "on"), strings.HasPrefix(strings.TrimSpace(a.Val), "javascript:"):
+						t.Errorf("<%s %s=%q>", n.Data, a.Key, a.Val)
+					case a.Key == "id" && ids[a.Val]:
+						t.Errorf("id %s twice", a.Val)
+					case a.Key == "id":
+						ids[a.Val] = true
+					}
+				}
+			}
+			if headings != 1 {
+				t.Errorf("%d h1", headings)
+			}
+		})
+	}
+}
+
+// The page around the options has 3 KiB.
+func TestAuthSize(t *testing.T) {
+	size := len(text(t, Page(Auth{})))
+	t.Logf("%d bytes", size)
+	if size > 3<<10 {
+		t.Errorf("%d bytes", size)
+	}
+}
+
+// hostile are values that would do something if any page wrote them as they are.
+var hostile = []string{
+	`<script>alert(1)</script>`,
+	`"><img src=x onerror=alert(1)>`,
+	`' autofocus onfocus='alert(1)`,
+	`</title></textarea></noscript></pre><svg onload=alert(1)>`,
+	`javascript:alert(1)`,
+	` JaVa` + "\t" + `script:alert(1)`,
+	`data:text/html,<script>alert(1)</script>`,
+	`&lt;script&gt;&#34;&quot;&amp;`,
+	`<!--><script>alert(1)</script>-->`,
+	"]]><style>*{display:none}</style>",
+	`{{constructor.constructor('alert(1)')()}}${alert(1)}`,
+	"\u202eevil\u2066\u0085",
+	`</main></body></html><body onload=alert(1)>`,
+}
+
+// filled are the pages with one value in every place that takes text.
+func filled(s string) map[string]templ.Component {
+	c := Ceremony{Options: s, ReturnTo: s, Invite: s}
+	return map[string]templ.Component{
+		"auth":      Page(Auth{Ceremony: c, Notice: s, Invited: s, Signals: s, Here: s}),
+		"elsewhere": Page(Auth{Ceremony: c, Elsewhere: s}),
+		"home": HomePage(Home{Account: s, Undo: &c, Notice: s, Signals: s, Here: s, Run: &Run{
+			ID: s, Agent: s, Status: s, Final: ended(s, s),
+			Events: events(
+				agent.Event{Text: s}, agent.Event{Kind: agent.Status, Text: s},
+				agent.Event{Kind: agent.Approval, Text: s}, agent.Event{Kind: agent.Data, Data: json.RawMessage(s)},
+				agent.Event{Kind: 99, Text: s},
+			),
+		}}),
+		"failure": FailurePage(Failure{Status: 400, Title: s, Sentence: s, Back: true, RequestID: s}),
+	}
+}
+
+// shape is a page without its text and its attributes' values.
+func shape(doc *html.Node) string {
+	var b strings.Builder
+	var walk func(*html.Node)
+	walk = func(n *html.Node) {
+		if n.Type == html.ElementNode {
+			b.WriteString("<" + n.Data)
+			for _, a := range n.Attr {
+				b.WriteString(" " + a.Key)
+			}
+			b.WriteString(">")
+		}
+		for c := range n.ChildNodes() {
+			walk(c)
+		}
+		if n.Type == html.ElementNode {
+			b.WriteString("</" + n.Data + ">\n")
+		}
+	}
+	walk(doc)
+	return b.String()
+}
+
+// checkInert fails when the value s changes what a page is made of.
+func checkInert(t *testing.T, s string) {
+	t.Helper()
+	plain := filled("word")
+	for name, page := range filled(s) {
+		doc := parse(t, text(t, page))
+		if diff := cmp.Diff(shape(parse(t, text(t, plain[name]))), shape(doc)); diff != "" {
+			t.Errorf("%s: %q changes the page:\n%s", name, s, diff)
+		}
+		for n := range doc.Descendants() {
+			href, ok := attr(n, "href")
+			if ok && n.Data == "a" && strings.HasPrefix(strings.ToLower(href), "javascript:") {
+				t.Errorf("%s: link to %q", name, href)
+			}
+		}
+	}
+}
+
+func TestHostile(t *testing.T) {
+	for _, s := range hostile {
+		checkInert(t, s)
+	}
+	for _, s := range hostile {
+		auth := parse(t, text(t, filled(s)["auth"]))
+		home := parse(t, text(t, filled(s)["home"]))
+		for _, place := range []struct {
+			what, got string
+		}{
+			{"notice", inner(find(t, auth, "data-say", "notice"))},
+			{"return_to", must(attr(find(t, auth, "name", "return_to"), "value"))},
+			{"options", must(attr(find(t, auth, "id", "auth"), "data-options"))},
+			{"account", must(attr(find(t, home, "data-account", ""), "data-account"))},
+			{"event", inner(find(t, home, "data-kind", "text"))},
+			{"data", inner(find(t, home, "data-kind", "data"))},
+			{"final", inner(find(t, home, "data-final", ""))},
+		} {
+			if place.got != s {
+				t.Errorf("%s: %q became %q", place.what, s, place.got)
+			}
+		}
+	}
+}
+
+func must(s string, _ bool) string { return s }
+
+func FuzzHostile(f *testing.F) {
+	for _, s := range hostile {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if s == "" {
+			t.Skip("an empty value leaves its element away")
+		}
+		checkInert(t, s)
+	})
+}
+
+// wire is a response whose client sees only what was flushed.
+type wire struct {
+	pending, seen bytes.Buffer
+	fail          error
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if w.fail != nil {
+		return 0, w.fail
+	}
+	return w.pending.Write(p)
+}
+
+func (w *wire) Flush() { w.pending.WriteTo(&w.seen) }
+
+func TestStream(t *testing.T) {
+	var w wire
+	run := &Run{ID: "k7q2", Agent: "brief", Status: "running", Final: ended("done", "")}
+	run.Events = func(yield func(agent.Event) bool) {
+		shell := w.seen.String()
+		for _, part := range []string{`data-account="cedar-otter-42"`, `action="/sign-out"`, `/assets/auth.`, `data-run="k7q2" data-status="running"`, `class="pending"`} {
+			if !strings.Contains(shell, part) {
+				t.Errorf("before the first event the client has no %s", part)
+			}
+		}
+		if strings.Contains(shell, "data-kind") || strings.Contains(shell, "data-final") {
+			t.Error("the shell has an event or the end already")
+		}
+		for _, piece := range []string{"one ", "two\n", "three"} {
+			yield(agent.Event{Text: piece})
+			if !strings.HasSuffix(w.seen.String(), `<span data-kind="text">`+piece+`</span>`) {
+				t.Errorf("the client does not have %q", piece)
+			}
+		}
+	}
+	if err := HomePage(Home{Account: "cedar-otter-42", Run: run}).Render(t.Context(), &w); err != nil {
+		t.Fatal(err)
+	}
+	w.Flush()
+	page := w.seen.String()
+	if !strings.HasSuffix(page, `<p data-final="done"></p></div></section></main></body></html>`) {
+		t.Errorf("page ends %q", page[len(page)-80:])
+	}
+	if got := inner(find(t, parse(t, page), "role", "log")); got != "Working…one two\nthree" {
+		t.Errorf("the pieces read %q", got)
+	}
+}
+
+func TestStreamStops(t *testing.T) {
+	gone := errors.New("client gone")
+	for name, leave := range map[string]func(*wire, context.CancelFunc){
+		"write fails": func(w *wire, _ context.CancelFunc) { w.fail = gone },
+		"cancelled":   func(_ *wire, cancel context.CancelFunc) { cancel() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var w wire
+			yielded := 0
+			run := &Run{ID: "k7q2", Agent: "brief", Status: "running", Final: ended("done", "")}
+			run.Events = func(yield func(agent.Event) bool) {
+				for yield(agent.Event{Text: "more"}) {
+					if yielded++; yielded == 3 {
+						leave(&w, cancel)
+					}
+				}
+			}
+			err := HomePage(Home{Account: "cedar-otter-42", Run: run}).Render(ctx, &w)
+			if !errors.Is(err, gone) && !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v", err)
+			}
+			if yielded != 3 {
+				t.Errorf("%d events were taken, want 3", yielded)
+			}
+		})
+	}
+}
+
+func TestBrokenView(t *testing.T) {
+	type key struct{}
+	cause := errors.New("no such row")
+	views := map[string]templ.Component{
+		"error": static("<table><tr>", cause),
+		"panic": templ.ComponentFunc(func(context.Context, io.Writer) error { panic("nil map") }),
+		"nil":   nil,
+	}
+	for name, v := range views {
+		t.Run(name, func(t *testing.T) {
+			var told error
+			page := text(t, HomePage(Home{Account: "cedar-otter-42", Run: &Run{
+				ID: "k7q2", Agent: "brief", Final: ended("done", ""), Broken: func(err error) { told = err },
+				Events: events(agent.Event{Kind: agent.View, View: v}, agent.Event{Text: "on"}),
+			}}))
+			if !strings.Contains(page, `<div data-kind="view"><p>This part could not be shown.</p></div><span data-kind="text">on</span>`) {
+				t.Errorf("page:\n%s", page)
+			}
+			if !errors.Is(told, ErrView) || name == "error" && !errors.Is(told, cause) {
+				t.Errorf("told %v", told)
+			}
+		})
+	}
+
+	t.Run("context", func(t *testing.T) {
+		page := HomePage(Home{Account: "cedar-otter-42", Run: &Run{
+			ID: "k7q2", Agent: "brief", Final: ended("done", ""),
+			Events: events(agent.Event{Kind: agent.View, View: templ.ComponentFunc(func(ctx context.Context, w io.Writer) error {
+				_, err := io.WriteString(w, ctx.Value(key{}).(string))
+				return err
+			})}),
+		}})
+		var b bytes.Buffer
+		if err := page.Render(context.WithValue(t.Context(), key{}, "of the request"), &b); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), "of the request") {
+			t.Error("the component did not get the request's context")
+		}
+	})
+}
