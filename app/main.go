@@ -1,0 +1,127 @@
+// Command bio is one button: it signs a person in with a passkey and streams an
+// agent's work into the page that answers.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"bio/app/config"
+	"bio/app/server"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// Exit codes. Everything that is not one of the first two is wrong usage, or a
+// start that needs mending.
+const (
+	fine  = 0
+	wrong = 1 // found something wrong
+	usage = 2
+)
+
+// errWrong marks what a command found wrong, as opposed to how it was called.
+var errWrong = errors.New("")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	bio := command()
+	bio.SetArgs(args)
+	bio.SetOut(out)
+	bio.SetErr(errs)
+	err := bio.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return fine
+	case errors.Is(err, errWrong), errors.Is(err, server.ErrServing):
+		fmt.Fprintf(errs, "bio: %v\n", err)
+		return wrong
+	}
+	fmt.Fprintf(errs, "bio: %v\n", err)
+	return usage
+}
+
+// command is the command line.
+func command() *cobra.Command {
+	bio := &cobra.Command{
+		Use:   "bio",
+		Short: "One button: sign a person in with a passkey, run an agent, stream its work into the page",
+		Long: "bio serves. It signs a person in with a passkey, runs an agent, and streams the\n" +
+			"agent's work into the page that answers. Settings come from the environment;\n" +
+			"README.md lists them.",
+		Args: cobra.NoArgs, RunE: serve, SilenceErrors: true, SilenceUsage: true,
+	}
+	bio.CompletionOptions.DisableDefaultCmd = true
+	bio.AddCommand(
+		&cobra.Command{
+			Use: "healthcheck", Short: "Ask the running server whether it is alive, for containers without a shell",
+			Args: cobra.NoArgs, RunE: healthcheck,
+		},
+		&cobra.Command{
+			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+			Run: func(c *cobra.Command, _ []string) {
+				fmt.Fprintf(c.OutOrStdout(), "bio %s (%s)\n", version, runtime.Version())
+			},
+		},
+	)
+	return bio
+}
+
+func serve(c *cobra.Command, _ []string) error {
+	settings, err := config.Load(os.Environ())
+	if err != nil {
+		return err
+	}
+	return server.Run(c.Context(), server.Options{
+		Settings: settings, Agent: hook, Log: logger(c.ErrOrStderr(), settings.Log),
+	}, c.OutOrStdout())
+}
+
+// logger writes text to a terminal and JSON to anything else.
+func logger(w io.Writer, level slog.Level) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+func healthcheck(c *cobra.Command, _ []string) error {
+	settings, err := config.Load(os.Environ())
+	if err != nil {
+		return err
+	}
+	ask, err := http.NewRequestWithContext(c.Context(), http.MethodGet, settings.HealthURL(), nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: 3 * time.Second}
+	answer, err := client.Do(ask)
+	if err != nil {
+		return fmt.Errorf("%wno answer: %w", errWrong, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%w%s answered %s", errWrong, settings.HealthURL(), answer.Status)
+	}
+	fmt.Fprintln(c.OutOrStdout(), "alive")
+	return nil
+}

@@ -1,0 +1,148 @@
+package server
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"bio/app/config"
+)
+
+// secretFile holds the root secret that the first start makes.
+const secretFile = "secret"
+
+// data is the data directory, made ready.
+type data struct {
+	secret []byte
+	made   []string // what this start created, in order
+}
+
+// prepareData makes the data directory (0700) and the root secret (0600) unless
+// they are there. What it made is undone by discard, so that a start that fails
+// leaves nothing behind.
+func prepareData(settings *config.Settings) (*data, error) {
+	d := &data{}
+	if err := d.prepare(settings); err != nil {
+		d.discard()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *data) prepare(settings *config.Settings) error {
+	dir := settings.Data
+	if err := d.mkdir(dir); err != nil {
+		return fmt.Errorf("the data directory %s cannot be made: %w. Make it writable for this user, or set BIO_DATA to one that is", dir, bare(err))
+	}
+	probe, err := os.CreateTemp(dir, ".writable-*")
+	if err != nil {
+		return fmt.Errorf("the data directory %s is not writable: %w. Make it writable for this user, or set BIO_DATA to one that is", dir, bare(err))
+	}
+	probe.Close()
+	os.Remove(probe.Name())
+
+	// A database that this start makes is undone with the rest.
+	file := strings.TrimPrefix(settings.Database, "file:")
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		d.made = append(d.made, file, file+"-wal", file+"-shm")
+	}
+	if settings.Secret != nil {
+		d.secret = settings.Secret
+		return nil
+	}
+	path := filepath.Join(dir, secretFile)
+	d.secret, err = readSecret(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.secret, err = d.makeSecret(path)
+		if errors.Is(err, fs.ErrExist) { // another start made it at the same time
+			d.secret, err = readSecret(path)
+		}
+	}
+	return err
+}
+
+// mkdir makes dir and the parents that it lacks, and remembers each.
+func (d *data) mkdir(dir string) error {
+	if info, err := os.Stat(dir); err == nil {
+		if !info.IsDir() {
+			return errors.New("there is a file of that name")
+		}
+		return nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := d.mkdir(parent); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(dir, 0o700)
+	if err == nil {
+		d.made = append(d.made, dir)
+	} else if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return err
+}
+
+// makeSecret writes a new secret whole or not at all: to a file of its own, which
+// is then linked to its name.
+func (d *data) makeSecret(path string) ([]byte, error) {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	f, err := os.CreateTemp(filepath.Dir(path), ".secret-*") // mode 0600
+	if err != nil {
+		return nil, fmt.Errorf("the root secret cannot be written: %w", bare(err))
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(base64.RawURLEncoding.EncodeToString(secret) + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, fmt.Errorf("the root secret cannot be written: %w", err)
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		return nil, fmt.Errorf("the root secret cannot be written: %w", err)
+	}
+	d.made = append(d.made, path)
+	return secret, nil
+}
+
+func readSecret(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("the root secret %s cannot be read: %w. Let this user read it", path, bare(err))
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("the root secret %s can be read by others (mode %04o). Run: chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	secret, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(secret) < 32 {
+		return nil, fmt.Errorf("the root secret %s is damaged. Restore it from your backup; without it everyone must sign in again: then remove it and start anew", path)
+	}
+	return secret, nil
+}
+
+// discard removes what this start created.
+func (d *data) discard() {
+	for i := len(d.made) - 1; i >= 0; i-- {
+		os.Remove(d.made[i]) // a directory only when it is empty
+	}
+}
+
+// bare leaves the path out of an error whose sentence names it already.
+func bare(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}

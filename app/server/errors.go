@@ -1,0 +1,169 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"bio/app/account"
+	"bio/app/passkey"
+	"bio/app/store"
+	"bio/views"
+)
+
+// maxBody bounds every request's body, in bytes.
+const maxBody = 64 << 10
+
+var (
+	errTooLarge      = errors.New("server: body too large")
+	errNoCredential  = errors.New("server: no credential in the form")
+	errNotAllowed    = errors.New("server: registration not allowed")
+	errNotSignedIn   = errors.New("server: not signed in")
+	errShuttingDown  = errors.New("server: shutting down")
+	errNotFormFields = errors.New("server: form cannot be read")
+)
+
+// tooManyError says when the client may try again.
+type tooManyError struct{ wait time.Duration }
+
+func (e *tooManyError) Error() string {
+	return fmt.Sprintf("server: too many attempts, wait %s", e.wait)
+}
+
+// outcome is what a person is told of an error.
+type outcome struct {
+	status   int
+	title    string
+	sentence string
+}
+
+// outcomes is the one table from errors to answers; what is not in it is 500, and
+// its text is only logged.
+var outcomes = []struct {
+	err error
+	outcome
+}{
+	{errNoCredential, outcome{http.StatusBadRequest, "Press Auth again",
+		"A passkey can only be asked for by a script, and none ran. Turn on JavaScript for this page, or wait until it has loaded, and press Auth again."}},
+	{errNotFormFields, outcome{http.StatusBadRequest, "Press Auth again", "That could not be read. Press Auth again."}},
+	{passkey.ErrMalformed, outcome{http.StatusBadRequest, "Press Auth again", "That could not be read. Press Auth again."}},
+	{passkey.ErrRefused, outcome{http.StatusUnauthorized, "Not accepted", "That passkey was not accepted. Press Auth to try again."}},
+	{passkey.ErrUnknown, outcome{http.StatusUnauthorized, "Not accepted", "That passkey was not accepted. Press Auth to try again."}},
+	{passkey.ErrChallenge, outcome{http.StatusConflict, "Press Auth again", "That took too long. Press Auth again."}},
+	{passkey.ErrChallengeUsed, outcome{http.StatusConflict, "Press Auth again", "That press was already used. Press Auth again."}},
+	{account.ErrCredentialExists, outcome{http.StatusConflict, "Press Auth again", "That passkey is already registered. Press Auth again to sign in with it."}},
+	{account.ErrInvitation, outcome{http.StatusForbidden, "Not invited", "That invitation was used already or has expired. Ask for a new one, and open it to get in."}},
+	{errNotAllowed, outcome{http.StatusForbidden, "Not invited", "New accounts need an invitation here. Ask whoever runs this site for one, and open its link. If you have a passkey already, press Auth to use it."}},
+	{errCrossSite, outcome{http.StatusForbidden, "Not from here", "Another site sent you here with a form, and that is not allowed. Open Bio itself and press Auth there."}},
+	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "Too large", "That was too large to be a passkey. Press Auth again."}},
+	{errNotSignedIn, outcome{http.StatusUnauthorized, "Signed out", "You are signed out. Press Auth to sign in."}},
+	{store.ErrNamesTaken, outcome{http.StatusConflict, "Press Auth again", "No free account name came up. Press Auth again."}},
+	{store.ErrOutcomeUnknown, outcome{http.StatusServiceUnavailable, "Not now", "The database did not say whether it kept that. Try again in a moment; nothing is done twice."}},
+	{store.ErrUnavailable, outcome{http.StatusServiceUnavailable, "Not now", "The database cannot be reached. Nothing was changed. Try again in a moment."}},
+	{errShuttingDown, outcome{http.StatusServiceUnavailable, "Not now", "This server is restarting. Try again in a moment."}},
+}
+
+func outcomeOf(err error) outcome {
+	var many *tooManyError
+	if errors.As(err, &many) {
+		return outcome{http.StatusTooManyRequests, "Slow down", "Too many attempts from your network. Try again in " + inWords(many.wait) + "."}
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		err = errTooLarge
+	}
+	for _, o := range outcomes {
+		if errors.Is(err, o.err) {
+			return o.outcome
+		}
+	}
+	var e *echo.HTTPError
+	if errors.As(err, &e) {
+		switch e.Code {
+		case http.StatusNotFound:
+			return outcome{e.Code, "Not here", "There is no page at this address."}
+		case http.StatusMethodNotAllowed:
+			return outcome{e.Code, "Not like this", "This address does not take that kind of request."}
+		}
+	}
+	return outcome{http.StatusInternalServerError, "Our fault", "Something went wrong here, and it was written down. Try again in a moment."}
+}
+
+func inWords(d time.Duration) string {
+	if seconds := int(d / time.Second); seconds > 1 {
+		return strconv.Itoa(seconds) + " seconds"
+	}
+	return "a second"
+}
+
+// fail is the one way out for errors.
+func (s *Server) fail(err error, c echo.Context) {
+	if c.Response().Committed {
+		return // the status is sent; what streams has said what it could
+	}
+	v, o := visitOf(c), outcomeOf(err)
+	switch {
+	case o.status == http.StatusTooManyRequests:
+		var many *tooManyError
+		errors.As(err, &many)
+		c.Response().Header().Set("Retry-After", strconv.Itoa(max(1, int(many.wait/time.Second))))
+	case o.status == http.StatusServiceUnavailable:
+		c.Response().Header().Set("Retry-After", "2")
+	}
+	if o.status < 500 {
+		v.reason = reason(err)
+	}
+	switch {
+	case c.Request().Method == http.MethodHead:
+		err = c.NoContent(o.status)
+	case c.Path() == "/ceremony" || strings.Contains(c.Request().Header.Get("Accept"), "json"):
+		err = s.problem(c, o)
+	case c.Path() == "/" && c.Request().Method == http.MethodPost && !errors.Is(err, errCrossSite):
+		err = s.refusedPress(c, o, err)
+	default:
+		err = s.render(c, o.status, views.FailurePage(views.Failure{
+			Status: o.status, Title: o.title, Sentence: o.sentence, Back: true, RequestID: v.requestID,
+		}))
+	}
+	if err != nil {
+		s.log.Error("error page", "error", err, "request", v.requestID)
+	}
+}
+
+// reason is the class of a refusal, for the log and the trail: never input.
+func reason(err error) string {
+	var refusal *passkey.Refusal
+	if errors.As(err, &refusal) {
+		return refusal.Reason
+	}
+	for _, class := range []struct {
+		err  error
+		name string
+	}{
+		{passkey.ErrChallengeUsed, "replayed"}, {passkey.ErrChallenge, "expired"}, {passkey.ErrUnknown, "unknown passkey"},
+		{passkey.ErrMalformed, "malformed"}, {errNoCredential, "no credential"}, {errNotFormFields, "malformed"},
+		{account.ErrCredentialExists, "already registered"}, {account.ErrInvitation, "invitation"},
+		{errNotAllowed, "registration not allowed"}, {errCrossSite, "cross site"},
+	} {
+		if errors.Is(err, class.err) {
+			return class.name
+		}
+	}
+	return ""
+}
+
+// problem answers with a problem document (RFC 9457).
+func (s *Server) problem(c echo.Context, o outcome) error {
+	c.Response().Header().Set(echo.HeaderContentType, "application/problem+json")
+	return c.JSON(o.status, struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{"about:blank", o.title, o.status, o.sentence})
+}

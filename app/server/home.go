@@ -1,0 +1,269 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/labstack/echo/v4"
+
+	"bio/agent"
+	"bio/agent/brief"
+	"bio/app/account"
+	"bio/app/audit"
+	"bio/app/gateway"
+	"bio/app/passkey"
+	"bio/app/runs"
+	"bio/views"
+)
+
+// home answers GET /: the signed-in page, or the button.
+func (s *Server) home(c echo.Context) error {
+	r, v := c.Request(), visitOf(c)
+	query := r.URL.Query()
+	ask := query.Get("return_to")
+	if ask == "" {
+		ask = query.Get("rd")
+	}
+	returnTo, _ := gateway.ReturnTo(ask, s.guards)
+	invite := query.Get("invite")
+	if v.signedIn && invite == "" {
+		if returnTo != "" && returnTo != "/" {
+			return c.Redirect(http.StatusSeeOther, returnTo)
+		}
+		return s.showHome(c, http.StatusOK, views.Home{}, nil)
+	}
+
+	binding := s.cookies.binding(c.Response(), r)
+	if returnTo == "" && invite == "" {
+		offer := s.rp.Offer(passkey.SignIn, binding)
+		page := make([]byte, 0, 4096)
+		return s.html(c, http.StatusOK, s.plain[s.knownTo(r)].AppendTo(page, offer.Challenge, offer.UserHandle, offer.Name))
+	}
+	if invite == "" {
+		return s.render(c, http.StatusOK, views.Page(s.authProps(c, binding, returnTo, "")))
+	}
+	i, err := s.db.Invitation(r.Context(), account.InvitationHash(invite))
+	if err != nil && !errors.Is(err, account.ErrNotFound) {
+		return err
+	}
+	if err != nil || !i.Usable(s.now()) {
+		page := s.authProps(c, binding, returnTo, "")
+		page.Notice = outcomeOf(account.ErrInvitation).sentence
+		return s.render(c, http.StatusOK, views.Page(page))
+	}
+	page := s.authProps(c, binding, returnTo, invite)
+	page.Invited, page.Known = invited(i, v), page.Known || v.signedIn
+	return s.render(c, http.StatusOK, views.Page(page))
+}
+
+// invited says what an invitation gives.
+func invited(i account.Invitation, v *visit) string {
+	what := "You are invited. Press Auth to come in."
+	if (account.User{Groups: i.Groups}).In(account.Owner) {
+		what = "Whoever presses Auth here becomes an owner of this Bio."
+	}
+	if v.signedIn {
+		what += " You are signed in as " + v.user.Name + "."
+	}
+	return what
+}
+
+// knownTo reports whether a passkey was used in this browser here.
+func (s *Server) knownTo(r *http.Request) bool {
+	_, known := s.cookies.read(r, s.cookies.known)
+	return known
+}
+
+// plainPages are the signed-out page as most people get it, by whether the
+// browser is known, cut where an offer stands: the rest is the same for everyone.
+func (s *Server) plainPages() (map[bool]*views.Stencil, error) {
+	pages := map[bool]*views.Stencil{}
+	for _, known := range []bool{false, true} {
+		page, err := views.NewStencil(func(v []string) templ.Component {
+			offer := passkey.Offer{Challenge: v[0], UserHandle: v[1], Name: v[2]}
+			return views.Page(views.Auth{
+				Ceremony: views.Ceremony{
+					Options: string(s.rp.OptionsJSON(offer)), Known: known, Closed: !s.mayRegister(""),
+				},
+				Elsewhere: s.settings.Origin(),
+			})
+		}, 2, 1, 2)
+		if err != nil {
+			return nil, err
+		}
+		pages[known] = page
+	}
+	return pages, nil
+}
+
+// authProps are the signed-out page's, with a fresh offer.
+func (s *Server) authProps(c echo.Context, binding, returnTo, invite string) views.Auth {
+	return views.Auth{
+		Ceremony: views.Ceremony{
+			Options: string(s.rp.OptionsJSON(s.rp.Offer(passkey.SignIn, binding))),
+			Known:   s.knownTo(c.Request()), Closed: !s.mayRegister(invite),
+			ReturnTo: returnTo, Invite: invite,
+		},
+		Elsewhere: s.settings.Origin(),
+	}
+}
+
+// ceremonyProps is a form of its own purpose.
+func (s *Server) ceremonyProps(binding string, purpose passkey.Purpose) *views.Ceremony {
+	return &views.Ceremony{Options: string(s.rp.OptionsJSON(s.rp.Offer(purpose, binding))), Known: true}
+}
+
+// here is the address that shows the same form again.
+func here(c views.Ceremony) string {
+	query := url.Values{}
+	if c.ReturnTo != "" {
+		query.Set("return_to", c.ReturnTo)
+	}
+	if c.Invite != "" {
+		query.Set("invite", c.Invite)
+	}
+	if len(query) == 0 {
+		return "/"
+	}
+	return "/?" + query.Encode()
+}
+
+// ceremony answers GET /ceremony: fresh options for a page that has grown old.
+func (s *Server) ceremony(c echo.Context) error {
+	v := visitOf(c)
+	purpose := passkey.SignIn
+	if c.QueryParam("for") == "undo" {
+		if !v.signedIn {
+			return errNotSignedIn
+		}
+		purpose = passkey.UndoDuplicate(v.user.ID)
+	}
+	binding := s.cookies.binding(c.Response(), c.Request())
+	return c.JSONBlob(http.StatusOK, s.rp.OptionsJSON(s.rp.Offer(purpose, binding)))
+}
+
+// signOut ends the session. It works as often as it is pressed.
+func (s *Server) signOut(c echo.Context) error {
+	v := visitOf(c)
+	if v.signedIn {
+		err := s.sessions.End(c.Request().Context(), v.session.ID, audit.Entry{
+			Kind: audit.SignedOut, Actor: v.user.ID, Session: v.session.ID, Client: v.client(c.Request()),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.cookies.signOut(c.Response())
+	return c.Redirect(http.StatusSeeOther, "/")
+}
+
+// run starts the agent again; the page it leads to shows the run.
+func (s *Server) run(c echo.Context) error {
+	v := visitOf(c)
+	if !v.signedIn {
+		return errNotSignedIn
+	}
+	s.runs.Start(agentUser(v.user), "")
+	return c.Redirect(http.StatusSeeOther, "/")
+}
+
+func agentUser(u account.User) agent.User {
+	return agent.User{ID: u.ID, Name: u.Name, Groups: u.Groups}
+}
+
+// showHome streams the signed-in page: the shell at once, then the run's events
+// as they come. Without a run of its own it shows the person's last one.
+func (s *Server) showHome(c echo.Context, status int, page views.Home, run *runs.Run) error {
+	r, v := c.Request(), visitOf(c)
+	page.Account = v.user.Name
+	if run == nil {
+		run = s.runs.Last(v.user.ID)
+	}
+	if run != nil {
+		page.Run = &views.Run{
+			ID: run.ID(), Agent: run.Agent(), Status: run.Status(), Events: run.Events(r.Context()), Final: run.Final,
+			Broken: func(err error) {
+				s.log.Error("a view of the agent could not be shown", "run", run.ID(), "error", err)
+			},
+		}
+	}
+	response := c.Response()
+	h := response.Header()
+	h.Set(echo.HeaderContentType, echo.MIMETextHTMLCharsetUTF8)
+	h.Set("Cache-Control", "no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx would keep the stream back
+	if r.Method == http.MethodHead {
+		return c.NoContent(status)
+	}
+	// The run has its own deadline; the server's would cut the page short.
+	control := http.NewResponseController(response)
+	until := time.Now().Add(s.settings.AgentTimeout + 30*time.Second)
+	if err := errors.Join(control.SetReadDeadline(until), control.SetWriteDeadline(until)); err != nil &&
+		!errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	response.WriteHeader(status)
+	if err := views.HomePage(page).Render(r.Context(), response); err != nil && r.Context().Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// render writes a page whole: to a buffer first, so that a page that fails is
+// not half a page.
+func (s *Server) render(c echo.Context, status int, page templ.Component) error {
+	b := templ.GetBuffer()
+	defer templ.ReleaseBuffer(b)
+	if err := page.Render(c.Request().Context(), b); err != nil {
+		return err
+	}
+	return s.html(c, status, b.Bytes())
+}
+
+func (s *Server) html(c echo.Context, status int, page []byte) error {
+	c.Response().Header()[echo.HeaderContentLength] = []string{strconv.Itoa(len(page))}
+	return c.HTMLBlob(status, page)
+}
+
+// facts are what brief speaks of, from the person's own trail.
+func (s *Server) facts(ctx context.Context, userID string) (brief.Facts, error) {
+	var f brief.Facts
+	credentials, err := s.db.Credentials(ctx, userID)
+	if err != nil {
+		return f, err
+	}
+	for _, c := range credentials {
+		f.Passkeys = append(f.Passkeys, brief.Passkey{
+			Name: c.Name, Synced: c.BackupEligible(), BackedUp: c.BackupState(), Created: c.CreatedAt, LastUsed: c.LastUsedAt,
+		})
+	}
+	records, err := s.db.Trail(ctx, userID, 0, 200)
+	if err != nil {
+		return f, err
+	}
+	for _, record := range records { // newest first
+		visit := brief.Visit{
+			At: record.At, Browser: record.Client.Browser, System: record.Client.System, Network: record.Client.Network,
+		}
+		entry := record.Kind == audit.SignedIn || record.Kind == audit.Registered
+		switch {
+		case entry && f.Visit.At.IsZero():
+			f.Visit = visit
+		case entry && f.Last.At.IsZero():
+			f.Last = visit
+		case f.Last.At.IsZero():
+			f.Acts = append(f.Acts, brief.Act{Kind: brief.Kind(record.Kind), Visit: visit})
+		}
+		if entry && !f.Visit.At.Equal(record.At) {
+			f.Seen.Browsers = append(f.Seen.Browsers, visit.Browser)
+			f.Seen.Systems = append(f.Seen.Systems, visit.System)
+			f.Seen.Networks = append(f.Seen.Networks, visit.Network)
+		}
+	}
+	return f, nil
+}

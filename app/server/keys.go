@@ -1,0 +1,41 @@
+package server
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base64"
+
+	"bio/app/account"
+	"bio/app/config"
+)
+
+// derived are the keys that come from the root secret (HKDF, RFC 5869): one for
+// each use, the current one first, then those of previous secrets.
+type derived struct {
+	session [][]byte // Ed25519 seeds
+	passkey [][]byte // challenges and user handles
+	owner   string   // the first owner's invitation, a token
+}
+
+func derive(secret []byte, previous []config.Secret) derived {
+	var d derived
+	for _, root := range append([]config.Secret{secret}, previous...) {
+		d.session = append(d.session, key(root, "bio session token"))
+		d.passkey = append(d.passkey, key(root, "bio passkey ceremony"))
+	}
+	d.owner = base64.RawURLEncoding.EncodeToString(key(secret, "bio first owner invitation")[:18])
+	return d
+}
+
+func key(root []byte, use string) []byte {
+	k, err := hkdf.Key(sha256.New, root, nil, use, 32)
+	if err != nil {
+		panic(err) // only for lengths that HKDF does not give
+	}
+	return k
+}
+
+// isFirstOwner reports whether token is the invitation that the first start printed.
+func (s *Server) isFirstOwner(token string) bool {
+	return token != "" && string(account.InvitationHash(token)) == string(account.InvitationHash(s.keys.owner))
+}

@@ -1,0 +1,57 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"bio/assets"
+)
+
+// guardedBy says what stands before a handler.
+type guardedBy uint8
+
+const (
+	open    guardedBy = iota // nothing: health and assets
+	visited                  // the session is read, if there is one
+	limited                  // also, attempts are counted against the client
+)
+
+// routes is the site map.
+func (s *Server) routes() http.Handler {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.IPExtractor = clientAddress(s.settings.TrustedProxies)
+	e.HTTPErrorHandler = s.fail
+	e.Use(s.observe, s.protect)
+
+	for _, r := range []struct {
+		method, path string
+		by           guardedBy
+		handler      echo.HandlerFunc
+	}{
+		{http.MethodGet, "/", visited, s.home},
+		{http.MethodHead, "/", visited, s.home},
+		{http.MethodPost, "/", limited, s.press},
+		{http.MethodGet, "/ceremony", limited, s.ceremony},
+		{http.MethodPost, "/sign-out", visited, s.signOut},
+		{http.MethodPost, "/run", limited, s.run},
+
+		{http.MethodGet, "/assets/*", open, echo.WrapHandler(assets.Handler())},
+		{http.MethodHead, "/assets/*", open, echo.WrapHandler(assets.Handler())},
+		{http.MethodGet, "/healthz", open, s.healthz},
+		{http.MethodHead, "/healthz", open, s.healthz},
+		{http.MethodGet, "/readyz", open, s.readyz},
+		{http.MethodHead, "/readyz", open, s.readyz},
+	} {
+		var before []echo.MiddlewareFunc
+		if r.by >= limited {
+			before = append(before, s.limit)
+		}
+		if r.by >= visited {
+			before = append(before, s.recognise)
+		}
+		e.Add(r.method, r.path, r.handler, before...)
+	}
+	return e
+}

@@ -1,0 +1,220 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"bio/app/account"
+	"bio/app/audit"
+	"bio/app/config"
+	"bio/app/store"
+)
+
+// The server's limits in time and size. Without them a slow client holds its
+// connection for ever.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 60 * time.Second
+	maxHeaderBytes    = 16 << 10
+)
+
+// Draining: for notice, answers say "Connection: close"; then running agents and
+// requests in flight get the rest.
+const (
+	drainNotice = 250 * time.Millisecond
+	drainRuns   = 8 * time.Second
+	drainAll    = 12 * time.Second
+)
+
+// housekeeping is how often what has expired is removed.
+const housekeeping = time.Minute
+
+// ErrServing says that a server that had started stopped badly. Any other error
+// of Run is of the start, and says what to mend.
+var ErrServing = errors.New("serving stopped")
+
+// Run opens what the settings name, serves until ctx is done, then drains; the
+// secret, the database and the clock of o are its own. Once it is ready it prints
+// one short block to out. A start that fails leaves nothing behind that was not
+// there.
+func Run(ctx context.Context, o Options, out io.Writer) (err error) {
+	settings := o.Settings
+	web, err := listen("BIO_LISTEN", settings.Listen)
+	if err != nil {
+		return err
+	}
+	defer web.Close()
+	var side net.Listener
+	if settings.MetricsListen != "" {
+		if side, err = listen("BIO_METRICS_LISTEN", settings.MetricsListen); err != nil {
+			return err
+		}
+		defer side.Close()
+	}
+
+	data, err := prepareData(settings)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && !errors.Is(err, ErrServing) {
+			data.discard()
+		}
+	}()
+	db, err := store.Open(ctx, settings.Database, time.Now)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	o.Secret, o.DB, o.Now = data.secret, db, time.Now
+	s, err := New(o)
+	if err != nil {
+		return err
+	}
+	link, err := s.firstOwner(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(out, greeting(settings, link))
+	return s.Serve(ctx, web, side)
+}
+
+// Serve answers requests on web, and Prometheus on side unless that is nil, until
+// ctx is done. Then it drains: requests in flight are answered, runs are given
+// their time. Its errors wrap ErrServing.
+func (s *Server) Serve(ctx context.Context, web, side net.Listener) error {
+	server := s.httpServer(s)
+	failed := make(chan error, 2)
+	go func() { failed <- server.Serve(web) }()
+	if side != nil {
+		metrics := s.httpServer(s.metrics.handler())
+		go func() { failed <- metrics.Serve(side) }()
+		defer metrics.Close()
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go s.keepHouse(background)
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("%w: %w", ErrServing, err)
+	case <-ctx.Done():
+		return s.drain(server)
+	}
+}
+
+func (s *Server) drain(web *http.Server) error {
+	s.log.Info("draining")
+	s.draining.Store(true)
+	web.SetKeepAlivesEnabled(false)
+	time.Sleep(drainNotice)
+	ctx, cancel := context.WithTimeout(context.Background(), drainAll)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, drainRuns)
+		defer cancel()
+		ended <- s.runs.Close(ctx)
+	}()
+	err := web.Shutdown(ctx)
+	if runsErr := <-ended; runsErr != nil {
+		s.log.Warn("agent runs were interrupted", "error", runsErr)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: requests were still running after %s: %w", ErrServing, drainAll, err)
+	}
+	return nil
+}
+
+func (s *Server) httpServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// keepHouse removes what has expired until ctx is done.
+func (s *Server) keepHouse(ctx context.Context) {
+	tick := time.NewTicker(housekeeping)
+	defer tick.Stop()
+	for {
+		if _, err := s.db.ExpireSessions(ctx, s.settings.SessionIdle); err != nil && ctx.Err() == nil {
+			s.log.Error("expired sessions were not removed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// firstOwner keeps the first owner's invitation and returns its link, or "" once
+// it was used.
+func (s *Server) firstOwner(ctx context.Context) (string, error) {
+	hash := account.InvitationHash(s.keys.owner)
+	err := s.db.Invite(ctx, account.Invitation{TokenHash: hash, Groups: []string{account.Owner}, CreatedAt: s.now()},
+		audit.Entry{Kind: audit.InvitationMade, Reason: "first start"})
+	if err != nil {
+		return "", err
+	}
+	kept, err := s.db.Invitation(ctx, hash)
+	if err != nil || !kept.Usable(s.now()) {
+		return "", err
+	}
+	return s.settings.Origin() + "/?invite=" + s.keys.owner, nil
+}
+
+// greeting is the block that a start prints.
+func greeting(settings *config.Settings, link string) string {
+	var b strings.Builder
+	path, err := filepath.Abs(settings.Data)
+	if err != nil {
+		path = settings.Data
+	}
+	fmt.Fprintf(&b, "\n  Bio is ready at  %s\n  Its data is in   %s\n", settings.Origin(), path)
+	if link != "" {
+		fmt.Fprintf(&b, "  Become its owner %s\n                   (works once: whoever presses Auth there owns this Bio)\n", link)
+	}
+	b.WriteByte('\n')
+	return b.String()
+}
+
+func listen(name, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s is taken by another program. Stop that one, or set %s to another address, such as %s=:8081", addr, name, name)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("this user may not listen on %s. Set %s to a port above 1023", addr, name)
+	}
+	return nil, fmt.Errorf("cannot listen on %s: %w. Set %s to an address of this machine", addr, bareNet(err), name)
+}
+
+func bareNet(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// ipNet is the prefix as echo takes it.
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
