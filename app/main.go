@@ -33,8 +33,8 @@ const (
 	usage = 2
 )
 
-// errWrong marks what a command found wrong, as opposed to how it was called.
-var errWrong = errors.New("")
+// finding is what a command found wrong, as opposed to how it was called.
+type finding struct{ error }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,14 +48,13 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	bio.SetOut(out)
 	bio.SetErr(errs)
 	err := bio.ExecuteContext(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return fine
-	case errors.Is(err, errWrong), errors.Is(err, server.ErrServing):
-		fmt.Fprintf(errs, "bio: %v\n", err)
-		return wrong
 	}
 	fmt.Fprintf(errs, "bio: %v\n", err)
+	if found := (finding{}); errors.As(err, &found) || errors.Is(err, server.ErrServing) {
+		return wrong
+	}
 	return usage
 }
 
@@ -116,11 +115,11 @@ func healthcheck(c *cobra.Command, _ []string) error {
 	client := http.Client{Timeout: 3 * time.Second}
 	answer, err := client.Do(ask)
 	if err != nil {
-		return fmt.Errorf("%wno answer: %w", errWrong, err)
+		return finding{fmt.Errorf("no answer: %w", err)}
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%w%s answered %s", errWrong, settings.HealthURL(), answer.Status)
+		return finding{fmt.Errorf("%s answered %s", settings.HealthURL(), answer.Status)}
 	}
 	fmt.Fprintln(c.OutOrStdout(), "alive")
 	return nil

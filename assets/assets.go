@@ -37,7 +37,7 @@ type asset struct {
 	hashed string // auth.<12 hex digits>.js
 	mime   string
 	plain  representation
-	zipped representation
+	zipped func() representation // compressed once, when first asked for
 }
 
 type representation struct {
@@ -45,7 +45,7 @@ type representation struct {
 	etag string
 }
 
-// load reads and compresses everything once.
+// load reads and hashes everything once.
 var load = sync.OnceValue(func() map[string]*asset {
 	assets := map[string]*asset{} // by both names
 	err := fs.WalkDir(embedded, ".", func(file string, entry fs.DirEntry, err error) error {
@@ -63,7 +63,7 @@ var load = sync.OnceValue(func() map[string]*asset {
 			hashed: strings.TrimSuffix(name, ext) + "." + hash + ext,
 			mime:   types[ext],
 			plain:  representation{body, `"` + hash + `"`},
-			zipped: representation{compress(body), `"` + hash + `-gzip"`},
+			zipped: sync.OnceValue(func() representation { return representation{compress(body), `"` + hash + `-gzip"`} }),
 		}
 		assets[name], assets[a.hashed] = a, a
 		return nil
@@ -123,16 +123,16 @@ func Handler() http.Handler {
 		} else {
 			h.Set("Cache-Control", "no-cache")
 		}
-		as := &a.plain
-		if acceptsGzip(r.Header.Values("Accept-Encoding")) {
-			as = &a.zipped
+		as, zipped := a.plain, acceptsGzip(r.Header.Values("Accept-Encoding"))
+		if zipped {
+			as = a.zipped()
 		}
 		h.Set("ETag", as.etag)
 		if noneMatch(r.Header.Values("If-None-Match"), as.etag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
-		if as == &a.zipped {
+		if zipped {
 			h.Set("Content-Encoding", "gzip")
 		}
 		h.Set("Content-Type", a.mime)

@@ -36,11 +36,12 @@
 
     // Date.now() also counts the time that the device slept.
     const old = share => Date.now() - born > options.ttl * share
-    const renew = () => renewing ||= fetch(dataset.ceremony || '/ceremony').then(r => r.json()).then(fresh => {
-      fresh.get.challenge
-      options = fresh
+    const renew = () => renewing ||= (async () => {
+      const reply = await fetch(dataset.ceremony || '/ceremony').catch(() => { throw { name: 'offline' } })
+      if (!reply.ok) throw { name: 'later' }
+      options = await reply.json()
       born = Date.now()
-    }).catch(() => { throw { name: 'offline' } }).finally(() => { renewing = 0 })
+    })().finally(() => { setTimeout(() => { renewing = 0 }, 1000) })
 
     const ask = async (mode, more) => {
       asked = mode
@@ -55,6 +56,11 @@
       try { sent.transports = response.getTransports() } catch {}
       form.credential.value = JSON.stringify({ id, rawId: encode(rawId), type, response: sent })
       form.submit()
+      // Should the person stop the answer, the button works again, with a new challenge.
+      setTimeout(() => {
+        idle()
+        born = 0
+      }, 15000)
     }
 
     // Only what the browser says at once, without having asked anyone, means that
@@ -88,10 +94,11 @@
         await (mode ? ask(mode) : press())
       } catch ({ name }) {
         idle()
-        say({
-          NotAllowedError: 'dismissed', AbortError: 'dismissed', SecurityError: 'elsewhere', offline: name, ready: name,
-        }[name] || 'failed', name)
-        if (asked) for (const other of all('button[data-mode]')) {
+        const what = {
+          NotAllowedError: 'dismissed', AbortError: 'dismissed', SecurityError: 'elsewhere', offline: name, later: name, ready: name,
+        }[name] || 'failed'
+        say(what, name)
+        if (asked && what != 'elsewhere') for (const other of all('button[data-mode]')) {
           other.hidden = other.dataset.mode == asked || 'closed' in dataset && other.dataset.mode == 'create'
         }
       }
@@ -103,7 +110,11 @@
     }
     for (const type of ['pointerover', 'focusin', 'visibilitychange', 'pageshow']) {
       addEventListener(type, event => {
-        if (event.persisted) idle()
+        if (event.persisted) { // back from the cache: what this page offers may be used up
+          idle()
+          say()
+          born = 0
+        }
         if (!busy && !document.hidden && old(.3)) renew().catch(() => {})
       })
     }

@@ -24,6 +24,7 @@ type Ceremony struct {
 // a press that did not succeed.
 type Auth struct {
 	Ceremony
+	Title     string // of the window, a few words, or empty
 	Notice    string // what happened and what to do, or empty
 	Invited   string // what an invitation in the address gives, or empty
 	Elsewhere string // the public address: what the script shows when the browser finds that this is another

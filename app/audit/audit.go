@@ -58,14 +58,13 @@ type Client struct {
 // Network cuts an address to the prefix that is kept: /24 of IPv4, /48 of IPv6.
 // The zero address gives "".
 func Network(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return ""
+	}
 	addr = addr.Unmap().WithZone("")
 	bits := 48
 	if addr.Is4() {
 		bits = 24
 	}
-	prefix, err := addr.Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return prefix.String()
+	return netip.PrefixFrom(addr, bits).Masked().String()
 }

@@ -5,7 +5,6 @@
 package passkey
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -48,8 +47,8 @@ type RelyingParty struct {
 	ttl      time.Duration
 	keys     []keys // the current ones first
 	now      func() time.Time
-	get      template
-	create   template
+	get      requestOptions
+	create   creationOptions
 	stranger []byte // COSE key that no one holds, for what is not registered
 
 	// redeem is redeemOwn, but for published test vectors, which bring their own challenges.
@@ -98,9 +97,6 @@ func New(o Options) (*RelyingParty, error) {
 // ID is the RP ID.
 func (rp *RelyingParty) ID() string { return rp.id }
 
-// TTL is how long a challenge is good for.
-func (rp *RelyingParty) TTL() time.Duration { return rp.ttl }
-
 // strangerKey makes a public key whose private half is dropped at once.
 func strangerKey() ([]byte, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -138,92 +134,57 @@ func (rp *RelyingParty) Offer(purpose Purpose, binding string) Offer {
 	}
 }
 
-// OptionsJSON is the offer as a page carries it: {"get":…,"create":…,"ttl":ms},
-// with PublicKeyCredentialRequestOptionsJSON and
-// PublicKeyCredentialCreationOptionsJSON (WebAuthn L3 §5.1.8, §5.1.9). The
-// offer's values are written as they are; they need no escaping.
-func (rp *RelyingParty) OptionsJSON(o Offer) []byte {
-	b := make([]byte, 0, 1024)
-	b = append(b, `{"get":`...)
-	b = rp.get.append(b, o)
-	b = append(b, `,"create":`...)
-	b = rp.create.append(b, o)
-	return fmt.Appendf(b, `,"ttl":%d}`, rp.ttl.Milliseconds())
+// requestOptions and creationOptions are the library's, with an offer's values as
+// they stand in JSON.
+type requestOptions struct {
+	protocol.PublicKeyCredentialRequestOptions
+	Challenge string `json:"challenge"`
 }
 
-// template is a piece of JSON with holes for an offer's values.
-type template [][]byte // text, then alternating hole (one byte) and text
-
-const (
-	holeChallenge = 'c'
-	holeHandle    = 'h'
-	holeName      = 'n'
-)
-
-func (t template) append(b []byte, o Offer) []byte {
-	for i, part := range t {
-		switch {
-		case i%2 == 0:
-			b = append(b, part...)
-		case part[0] == holeChallenge:
-			b = append(b, o.Challenge...)
-		case part[0] == holeHandle:
-			b = append(b, o.UserHandle...)
-		default:
-			b = append(b, o.Name...)
-		}
-	}
-	return b
+type creationOptions struct {
+	protocol.PublicKeyCredentialCreationOptions
+	Challenge string     `json:"challenge"`
+	User      userEntity `json:"user"`
 }
 
-// prepare lets the library write the options once, around marks, and keeps what
-// stands between the marks: only the offer's values change from page to page.
+type userEntity struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	DisplayName string `json:"displayName"`
+}
+
+// prepare lets the library make the options; only an offer's values change from
+// page to page.
 func (rp *RelyingParty) prepare() error {
-	challenge := bytes.Repeat([]byte{0xfb}, challengeLen)
-	handle := bytes.Repeat([]byte{0xfd}, 32)
-	const name = "mark-of-the-name"
-	marks := []struct {
-		hole byte
-		text string
-	}{
-		{holeChallenge, base64.RawURLEncoding.EncodeToString(challenge)},
-		{holeHandle, base64.RawURLEncoding.EncodeToString(handle)},
-		{holeName, name},
-	}
-
-	assertion, _, err := rp.lib.BeginDiscoverableLogin(webauthn.WithChallenge(challenge))
+	assertion, _, err := rp.lib.BeginDiscoverableLogin()
 	if err != nil {
 		return fmt.Errorf("passkey: request options: %w", err)
 	}
-	creation, _, err := rp.lib.BeginRegistration(user{handle: handle, name: name},
-		webauthn.WithCredentialParameters(rp.params),
-		func(o *protocol.PublicKeyCredentialCreationOptions) error { o.Challenge = challenge; return nil })
+	creation, _, err := rp.lib.BeginRegistration(user{handle: []byte{0}}, webauthn.WithCredentialParameters(rp.params))
 	if err != nil {
 		return fmt.Errorf("passkey: creation options: %w", err)
 	}
-	for into, options := range map[*template]any{&rp.get: assertion.Response, &rp.create: creation.Response} {
-		text, err := json.Marshal(options)
-		if err != nil {
-			return fmt.Errorf("passkey: options: %w", err)
-		}
-		t := template{text}
-		for len(t[len(t)-1]) > 0 {
-			last := t[len(t)-1]
-			at, found := len(last), -1
-			for i, m := range marks {
-				if j := bytes.Index(last, []byte(m.text)); j >= 0 && j < at {
-					at, found = j, i
-				}
-			}
-			if found < 0 {
-				break
-			}
-			t[len(t)-1] = last[:at]
-			t = append(t, []byte{marks[found].hole}, last[at+len(marks[found].text):])
-		}
-		*into = t
-	}
+	rp.get.PublicKeyCredentialRequestOptions = assertion.Response
+	rp.create.PublicKeyCredentialCreationOptions = creation.Response
 	return nil
+}
+
+// OptionsJSON is the offer as a page carries it: {"get":…,"create":…,"ttl":ms},
+// with PublicKeyCredentialRequestOptionsJSON and
+// PublicKeyCredentialCreationOptionsJSON (WebAuthn L3 §5.1.8, §5.1.9).
+func (rp *RelyingParty) OptionsJSON(o Offer) []byte {
+	get, create := rp.get, rp.create
+	get.Challenge, create.Challenge = o.Challenge, o.Challenge
+	create.User = userEntity{ID: o.UserHandle, Name: o.Name, DisplayName: o.Name}
+	text, err := json.Marshal(struct {
+		Get    requestOptions  `json:"get"`
+		Create creationOptions `json:"create"`
+		TTL    int64           `json:"ttl"`
+	}{get, create, rp.ttl.Milliseconds()})
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	return text
 }
 
 // user is an account as the library sees it.
@@ -247,7 +208,7 @@ func (rp *RelyingParty) exactOrigin(origin string) bool { return slices.Contains
 func reasonOf(err error) string {
 	text := strings.ToLower(err.Error())
 	if e, ok := err.(*protocol.Error); ok {
-		text += " " + strings.ToLower(e.DevInfo)
+		text += " " + strings.ToLower(e.DevInfo) + " " + e.Type
 	}
 	for _, r := range []struct{ mark, reason string }{
 		{"user verification required", "user verification missing"},

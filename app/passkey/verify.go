@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-webauthn/webauthn/protocol"
@@ -20,9 +21,16 @@ type Answer struct {
 	request  *protocol.ParsedCredentialAssertionData
 }
 
-// minCredentialID is the shortest credential id that is accepted: 16 bytes, as
-// authenticators make them (WebAuthn L3 §4, "credential ID").
-const minCredentialID = 16
+// Bounds, in bytes. Credential ids are as WebAuthn L3 §4 has them. The others
+// bound the work of a verification: an RSA key of any length is a valid COSE key,
+// and one of a few kilobytes takes seconds to verify with.
+const (
+	minCredentialID = 16
+	maxCredentialID = 1023
+	maxSignature    = 1024
+	maxPublicKey    = 1024
+	maxStatement    = 8 << 10 // a certificate chain among it
+)
 
 // Parse reads a PublicKeyCredential as JSON: id, rawId, type and response, with
 // base64url members; an attestationObject means registration. Every error is
@@ -42,8 +50,8 @@ func Parse(credential []byte) (*Answer, error) {
 	if err := json.Unmarshal(credential, &c); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
-	if n := len(c.RawID); n > 1023 {
-		return nil, fmt.Errorf("%w: credential id of %d bytes", ErrMalformed, n)
+	if len(c.RawID) > maxCredentialID || len(c.Response.Signature) > maxSignature {
+		return nil, fmt.Errorf("%w: longer than any authenticator makes it", ErrMalformed)
 	}
 	var a Answer
 	var err error
@@ -107,6 +115,10 @@ func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*R
 	if len(a.creation.RawID) < minCredentialID {
 		return nil, &Refusal{Reason: "short credential id"}
 	}
+	if attested := a.creation.Response.AttestationObject; len(attested.AuthData.AttData.CredentialPublicKey) > maxPublicKey ||
+		len(a.creation.Raw.AttestationResponse.AttestationObject)-len(attested.RawAuthData) > maxStatement {
+		return nil, &Refusal{Reason: "key too large"}
+	}
 	handle := keys.userHandle(challenge)
 	made, err := rp.lib.CreateCredential(user{handle: handle}, webauthn.SessionData{
 		Challenge: client.Challenge, RelyingPartyID: rp.id, UserID: handle,
@@ -127,7 +139,7 @@ func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*R
 		AttestationFormat: made.AttestationFormat, Name: "Passkey", CreatedAt: now, LastUsedAt: now,
 	}
 	for _, t := range a.creation.Response.Transports {
-		if known[t] {
+		if known[t] && !slices.Contains(credential.Transports, string(t)) {
 			credential.Transports = append(credential.Transports, string(t))
 		}
 	}
@@ -215,7 +227,7 @@ func (rp *RelyingParty) Assert(ctx context.Context, a *Answer, purpose Purpose, 
 		return nil, err
 	}
 	stuck := used.Authenticator.CloneWarning
-	if stuck && !stored.BackupEligible() {
+	if stuck && (became || !stored.BackupEligible()) {
 		return nil, &Refusal{Reason: "counter", User: owner.ID}
 	}
 	stored.SignCount = used.Authenticator.SignCount

@@ -46,11 +46,6 @@ func (d *data) prepare(settings *config.Settings) error {
 	probe.Close()
 	os.Remove(probe.Name())
 
-	// A database that this start makes is undone with the rest.
-	file := strings.TrimPrefix(settings.Database, "file:")
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		d.made = append(d.made, file, file+"-wal", file+"-shm")
-	}
 	if settings.Secret != nil {
 		d.secret = settings.Secret
 		return nil
@@ -103,10 +98,22 @@ func (d *data) makeSecret(path string) ([]byte, error) {
 		return nil, fmt.Errorf("the root secret cannot be written: %w", err)
 	}
 	if err := os.Link(f.Name(), path); err != nil {
-		return nil, fmt.Errorf("the root secret cannot be written: %w", err)
+		return nil, fmt.Errorf("the root secret cannot be written: %w. Set BIO_SECRET, or set BIO_DATA to a directory of another file system", err)
 	}
 	d.made = append(d.made, path)
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("the root secret cannot be written: %w", err)
+	}
 	return secret, nil
+}
+
+// syncDir makes the names in a directory last.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func readSecret(path string) ([]byte, error) {
@@ -131,7 +138,10 @@ func readSecret(path string) ([]byte, error) {
 	return secret, nil
 }
 
-// discard removes what this start created.
+// keep makes what this start created stay.
+func (d *data) keep() { d.made = nil }
+
+// discard removes what this start created, unless it is to stay.
 func (d *data) discard() {
 	for i := len(d.made) - 1; i >= 0; i-- {
 		os.Remove(d.made[i]) // a directory only when it is empty

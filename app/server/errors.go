@@ -24,7 +24,7 @@ var (
 	errNoCredential  = errors.New("server: no credential in the form")
 	errNotAllowed    = errors.New("server: registration not allowed")
 	errNotSignedIn   = errors.New("server: not signed in")
-	errShuttingDown  = errors.New("server: shutting down")
+	errNoBinding     = errors.New("server: no cookie that binds the challenge")
 	errNotFormFields = errors.New("server: form cannot be read")
 )
 
@@ -55,6 +55,7 @@ var outcomes = []struct {
 	{passkey.ErrRefused, outcome{http.StatusUnauthorized, "Not accepted", "That passkey was not accepted. Press Auth to try again."}},
 	{passkey.ErrUnknown, outcome{http.StatusUnauthorized, "Not accepted", "That passkey was not accepted. Press Auth to try again."}},
 	{passkey.ErrChallenge, outcome{http.StatusConflict, "Press Auth again", "That took too long. Press Auth again."}},
+	{errNoBinding, outcome{http.StatusConflict, "Press Auth again", "Your browser did not send Bio's cookie back. Allow cookies for this page, and press Auth again."}},
 	{passkey.ErrChallengeUsed, outcome{http.StatusConflict, "Press Auth again", "That press was already used. Press Auth again."}},
 	{account.ErrCredentialExists, outcome{http.StatusConflict, "Press Auth again", "That passkey is already registered. Press Auth again to sign in with it."}},
 	{account.ErrInvitation, outcome{http.StatusForbidden, "Not invited", "That invitation was used already or has expired. Ask for a new one, and open it to get in."}},
@@ -65,7 +66,6 @@ var outcomes = []struct {
 	{store.ErrNamesTaken, outcome{http.StatusConflict, "Press Auth again", "No free account name came up. Press Auth again."}},
 	{store.ErrOutcomeUnknown, outcome{http.StatusServiceUnavailable, "Not now", "The database did not say whether it kept that. Try again in a moment; nothing is done twice."}},
 	{store.ErrUnavailable, outcome{http.StatusServiceUnavailable, "Not now", "The database cannot be reached. Nothing was changed. Try again in a moment."}},
-	{errShuttingDown, outcome{http.StatusServiceUnavailable, "Not now", "This server is restarting. Try again in a moment."}},
 }
 
 func outcomeOf(err error) outcome {
@@ -95,7 +95,10 @@ func outcomeOf(err error) outcome {
 }
 
 func inWords(d time.Duration) string {
-	if seconds := int(d / time.Second); seconds > 1 {
+	switch seconds := int(d / time.Second); {
+	case seconds > 90:
+		return strconv.Itoa((seconds+59)/60) + " minutes"
+	case seconds > 1:
 		return strconv.Itoa(seconds) + " seconds"
 	}
 	return "a second"
@@ -118,12 +121,17 @@ func (s *Server) fail(err error, c echo.Context) {
 	if o.status < 500 {
 		v.reason = reason(err)
 	}
+	// Another site's post says nothing about this client.
+	press := c.Path() == "/" && c.Request().Method == http.MethodPost && !errors.Is(err, errCrossSite)
+	if press {
+		s.refused(c, o, err)
+	}
 	switch {
 	case c.Request().Method == http.MethodHead:
 		err = c.NoContent(o.status)
 	case c.Path() == "/ceremony" || strings.Contains(c.Request().Header.Get("Accept"), "json"):
 		err = s.problem(c, o)
-	case c.Path() == "/" && c.Request().Method == http.MethodPost && !errors.Is(err, errCrossSite):
+	case press:
 		err = s.refusedPress(c, o, err)
 	default:
 		err = s.render(c, o.status, views.FailurePage(views.Failure{
@@ -141,6 +149,10 @@ func reason(err error) string {
 	if errors.As(err, &refusal) {
 		return refusal.Reason
 	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		err = errTooLarge
+	}
 	for _, class := range []struct {
 		err  error
 		name string
@@ -149,6 +161,7 @@ func reason(err error) string {
 		{passkey.ErrMalformed, "malformed"}, {errNoCredential, "no credential"}, {errNotFormFields, "malformed"},
 		{account.ErrCredentialExists, "already registered"}, {account.ErrInvitation, "invitation"},
 		{errNotAllowed, "registration not allowed"}, {errCrossSite, "cross site"},
+		{errNoBinding, "no binding"}, {errTooLarge, "too large"}, {store.ErrNamesTaken, "names taken"},
 	} {
 		if errors.Is(err, class.err) {
 			return class.name

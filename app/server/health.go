@@ -11,6 +11,12 @@ import (
 // healthz: the process answers.
 func (s *Server) healthz(c echo.Context) error { return c.String(http.StatusOK, "ok\n") }
 
+// relatedOrigins lists the origins whose pages may use this site's passkeys
+// (WebAuthn L3 §5.11.1).
+func (s *Server) relatedOrigins(c echo.Context) error {
+	return c.JSON(http.StatusOK, map[string][]string{"origins": s.settings.AllOrigins()})
+}
+
 // readyz: the database is reachable and migrated, and the server is not draining.
 func (s *Server) readyz(c echo.Context) error {
 	if s.draining.Load() {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/a-h/templ"
@@ -15,7 +16,6 @@ import (
 	"bio/agent/brief"
 	"bio/app/account"
 	"bio/app/audit"
-	"bio/app/gateway"
 	"bio/app/passkey"
 	"bio/app/runs"
 	"bio/views"
@@ -29,10 +29,9 @@ func (s *Server) home(c echo.Context) error {
 	if ask == "" {
 		ask = query.Get("rd")
 	}
-	returnTo, _ := gateway.ReturnTo(ask, s.guards)
-	invite := query.Get("invite")
+	returnTo, invite := s.returnTo(ask), query.Get("invite")
 	if v.signedIn && invite == "" {
-		if returnTo != "" && returnTo != "/" {
+		if returnTo != "" {
 			return c.Redirect(http.StatusSeeOther, returnTo)
 		}
 		return s.showHome(c, http.StatusOK, views.Home{}, nil)
@@ -41,8 +40,10 @@ func (s *Server) home(c echo.Context) error {
 	binding := s.cookies.binding(c.Response(), r)
 	if returnTo == "" && invite == "" {
 		offer := s.rp.Offer(passkey.SignIn, binding)
-		page := make([]byte, 0, 4096)
-		return s.html(c, http.StatusOK, s.plain[s.knownTo(r)].AppendTo(page, offer.Challenge, offer.UserHandle, offer.Name))
+		page := buffers.Get().(*[]byte)
+		defer buffers.Put(page)
+		*page = s.plain[s.knownTo(r)].AppendTo((*page)[:0], offer.Challenge, offer.UserHandle, offer.Name)
+		return s.html(c, http.StatusOK, *page)
 	}
 	if invite == "" {
 		return s.render(c, http.StatusOK, views.Page(s.authProps(c, binding, returnTo, "")))
@@ -53,7 +54,7 @@ func (s *Server) home(c echo.Context) error {
 	}
 	if err != nil || !i.Usable(s.now()) {
 		page := s.authProps(c, binding, returnTo, "")
-		page.Notice = outcomeOf(account.ErrInvitation).sentence
+		page.Title, page.Notice = "Not invited", outcomeOf(account.ErrInvitation).sentence
 		return s.render(c, http.StatusOK, views.Page(page))
 	}
 	page := s.authProps(c, binding, returnTo, invite)
@@ -78,6 +79,9 @@ func (s *Server) knownTo(r *http.Request) bool {
 	_, known := s.cookies.read(r, s.cookies.known)
 	return known
 }
+
+// buffers hold plain pages while they are written.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // plainPages are the signed-out page as most people get it, by whether the
 // browser is known, cut where an offer stands: the rest is the same for everyone.
@@ -242,7 +246,7 @@ func (s *Server) facts(ctx context.Context, userID string) (brief.Facts, error) 
 			Name: c.Name, Synced: c.BackupEligible(), BackedUp: c.BackupState(), Created: c.CreatedAt, LastUsed: c.LastUsedAt,
 		})
 	}
-	records, err := s.db.Trail(ctx, userID, 0, 200)
+	records, err := s.db.Trail(ctx, userID, 0, 50)
 	if err != nil {
 		return f, err
 	}
@@ -257,7 +261,11 @@ func (s *Server) facts(ctx context.Context, userID string) (brief.Facts, error) 
 		case entry && f.Last.At.IsZero():
 			f.Last = visit
 		case f.Last.At.IsZero():
-			f.Acts = append(f.Acts, brief.Act{Kind: brief.Kind(record.Kind), Visit: visit})
+			kind := brief.Kind(record.Kind)
+			if record.Kind == audit.SignInRefused && record.Reason == "counter" {
+				kind = brief.CounterAnomaly // of a device-bound passkey: refused, and no less alarming
+			}
+			f.Acts = append(f.Acts, brief.Act{Kind: kind, Visit: visit})
 		}
 		if entry && !f.Visit.At.Equal(record.At) {
 			f.Seen.Browsers = append(f.Seen.Browsers, visit.Browser)

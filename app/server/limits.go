@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 
 	"bio/app/config"
@@ -23,14 +23,14 @@ const clients = 65536
 type limits struct {
 	attempt, refusal config.Rate
 	all              *rate.Limiter
-	mu               sync.Mutex // makes get-or-add one step
-	clients          *lru.Cache[netip.Prefix, *bucket]
+	mu               sync.Mutex
+	clients          *simplelru.LRU[netip.Prefix, *bucket] // guarded by mu
 }
 
 type bucket struct{ attempts, refusals *rate.Limiter }
 
 func newLimits(attempt, refusal config.Rate) *limits {
-	known, err := lru.New[netip.Prefix, *bucket](clients)
+	known, err := simplelru.NewLRU[netip.Prefix, *bucket](clients, nil)
 	if err != nil {
 		panic(err) // only for a size below one
 	}

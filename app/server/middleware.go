@@ -82,8 +82,12 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		c.Set(visitKey, v)
 		c.Response().Header()[echo.HeaderXRequestID] = []string{v.requestID}
+		if s.draining.Load() {
+			c.Response().Header()["Connection"] = []string{"close"}
+		}
 
 		err := contained(next)(c)
+		late := c.Response().Committed // then the page itself has said what it could
 		if err != nil {
 			c.Error(err)
 		}
@@ -93,12 +97,12 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			route = "none"
 		}
 		method := r.Method
-		if status == http.StatusMethodNotAllowed || status == http.StatusNotFound {
-			method = "any" // a client's invention must not become a label
+		if !slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodPost}, method) {
+			method = "other" // a client's invention must not become a label
 		}
 		s.metrics.answered(method, route, status, took)
 		level := slog.LevelInfo
-		if status >= 500 {
+		if status >= 500 || err != nil && late {
 			level = slog.LevelError
 		}
 		if !s.log.Enabled(r.Context(), level) {
@@ -115,7 +119,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		if v.reason != "" {
 			attrs = append(attrs, slog.String("reason", v.reason))
 		}
-		if err != nil && status >= 500 {
+		if err != nil && level == slog.LevelError {
 			attrs = append(attrs, slog.String("error", err.Error()))
 		}
 		s.log.LogAttrs(r.Context(), level, "request", attrs...)
@@ -150,8 +154,9 @@ func pageHeaders(secure bool) []header {
 			"connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
 			"require-trusted-types-for 'script'"}},
 		{"Permissions-Policy", []string{"publickey-credentials-get=(self), publickey-credentials-create=(self), " +
-			"accelerometer=(), autoplay=(), camera=(), display-capture=(), encrypted-media=(), fullscreen=(), geolocation=(), " +
-			"gyroscope=(), magnetometer=(), microphone=(), midi=(), payment=(), screen-wake-lock=(), usb=(), xr-spatial-tracking=()"}},
+			"accelerometer=(), autoplay=(), bluetooth=(), camera=(), display-capture=(), encrypted-media=(), fullscreen=(), geolocation=(), " +
+			"gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), screen-wake-lock=(), serial=(), usb=(), " +
+			"xr-spatial-tracking=()"}},
 		{"Cross-Origin-Opener-Policy", []string{"same-origin"}},
 		{"Cross-Origin-Resource-Policy", []string{"same-origin"}},
 		{"Referrer-Policy", []string{"no-referrer"}},
@@ -169,27 +174,31 @@ func pageHeaders(secure bool) []header {
 var errCrossSite = errors.New("server: cross-site request")
 
 // protect sets the headers, refuses what another site sends, and bounds the body.
-func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
+func (s *Server) protect() echo.MiddlewareFunc {
 	headers := pageHeaders(s.settings.Secure())
 	origins := http.NewCrossOriginProtection()
 	// Behind a proxy that rewrites Host, our own origin is still our own.
 	if err := origins.AddTrustedOrigin(s.settings.Origin()); err != nil {
 		panic(err) // config has checked it
 	}
-	return func(c echo.Context) error {
-		h := c.Response().Header()
-		for _, one := range headers {
-			h[one.name] = one.value
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			h := c.Response().Header()
+			for _, one := range headers {
+				h[one.name] = one.value
+			}
+			r := c.Request()
+			if err := origins.Check(r); err != nil {
+				return errCrossSite
+			}
+			if r.Body != http.NoBody {
+				r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
+			}
+			if r.ContentLength > maxBody {
+				return errTooLarge
+			}
+			return next(c)
 		}
-		r := c.Request()
-		if err := origins.Check(r); err != nil {
-			return errCrossSite
-		}
-		if r.ContentLength > maxBody {
-			return errTooLarge
-		}
-		r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBody)
-		return next(c)
 	}
 }
 

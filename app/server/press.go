@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -49,7 +50,7 @@ func (s *Server) press(c echo.Context) error {
 	}
 	binding, ok := s.cookies.bound(r)
 	if !ok {
-		return passkey.ErrChallenge
+		return errNoBinding
 	}
 	if p.answer.IsRegistration() {
 		return s.register(c, p, binding)
@@ -67,12 +68,19 @@ func (s *Server) readPress(r *http.Request) (*pressed, error) {
 		return nil, errNotFormFields
 	}
 	p := &pressed{invite: r.PostForm.Get("invite"), undo: r.PostForm.Has("undo")}
-	p.returnTo, _ = gateway.ReturnTo(r.PostForm.Get("return_to"), s.guards)
+	p.returnTo = s.returnTo(r.PostForm.Get("return_to"))
 	return p, nil
 }
 
-// guards reports whether the gateway guards a host. This version has no gateway.
-func (s *Server) guards(string) bool { return false }
+// returnTo is where to go after signing in, or "" for the signed-in page. This
+// version guards no other hosts.
+func (s *Server) returnTo(asked string) string {
+	address, _ := gateway.ReturnTo(asked, func(host string) bool { return false })
+	if address == "/" {
+		return ""
+	}
+	return address
+}
 
 // register makes an account of a new passkey.
 func (s *Server) register(c echo.Context, p *pressed, binding string) error {
@@ -80,9 +88,11 @@ func (s *Server) register(c echo.Context, p *pressed, binding string) error {
 	if v.signedIn {
 		// Another tab of this browser signed in meanwhile: this page was old, and
 		// the passkey it made is one too many.
-		return s.showHome(c, http.StatusOK, views.Home{
-			Notice: "You were signed in already, so no second account was made.", Here: "/", Signals: s.unknownSignal(p.answer),
-		}, nil)
+		page := views.Home{Here: "/", Signals: s.unknownSignal(c, p.answer)}
+		if page.Signals != "" {
+			page.Notice = "You were signed in already, so no second account was made."
+		}
+		return s.showHome(c, http.StatusOK, page, nil)
 	}
 	invitation := account.InvitationHash(p.invite)
 	switch {
@@ -159,21 +169,29 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	in := store.SignIn{
 		Press: store.Press{
 			Challenge: used.Challenge, Expires: used.Expires, Session: begun, Replaces: v.session.ID,
-			Invitation: s.usableInvitation(c, p.invite),
 		},
 		Credential: used.Credential,
+	}
+	if in.Invitation, err = s.usableInvitation(c, p.invite); err != nil {
+		return err
 	}
 	if purpose != passkey.SignIn && v.user.ID != used.User.ID {
 		in.Undo, in.UndoAfter = v.user.ID, s.now().Add(-undoFor)
 	}
 	done, err := s.db.SignIn(r.Context(), in, entries...)
-	if err != nil {
+	switch {
+	case errors.Is(err, account.ErrNotFound): // removed while this press was verified
+		return passkey.ErrUnknown
+	case err != nil:
 		return err
 	}
-	if v.signedIn {
-		s.sessions.Forget(v.session.ID)
+	for _, ended := range done.Ended {
+		s.sessions.Forget(ended)
 	}
 	page := views.Home{}
+	if in.Undo != "" && !done.Removed {
+		page.Notice = "This is your older account. The newer one, " + v.user.Name + ", was kept: it is no longer new."
+	}
 	if done.Removed {
 		s.runs.Forget(done.RemovedUser.ID)
 		page.Notice = "This is your older account. The new one, " + done.RemovedUser.Name + ", is gone, and so is its passkey."
@@ -187,16 +205,21 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 
 // usableInvitation is the hash of an invitation that a known person presses
 // through. One that was used already does not keep them out: they are no stranger.
-func (s *Server) usableInvitation(c echo.Context, invite string) []byte {
+func (s *Server) usableInvitation(c echo.Context, invite string) ([]byte, error) {
 	hash := account.InvitationHash(invite)
 	if hash == nil {
-		return nil
+		return nil, nil
 	}
 	i, err := s.db.Invitation(c.Request().Context(), hash)
-	if err != nil || !i.Usable(s.now()) {
-		return nil
+	switch {
+	case errors.Is(err, account.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !i.Usable(s.now()):
+		return nil, nil
 	}
-	return hash
+	return hash, nil
 }
 
 // welcome hands the session over and shows, or sends to, what comes after it.
@@ -215,34 +238,69 @@ func (s *Server) welcome(c echo.Context, p *pressed, begun session.Session, user
 	return s.showHome(c, http.StatusOK, page, s.runs.Start(agentUser(user), ""))
 }
 
+// recordWithin bounds how long the answer to a refused press waits for the trail:
+// nothing was granted, and a database that is slow must not hold up the next try.
+const recordWithin = 500 * time.Millisecond
+
+// refused counts a press that did not succeed against the client and leaves it in
+// the trail, also when the client has gone.
+func (s *Server) refused(c echo.Context, o outcome, cause error) {
+	v := visitOf(c)
+	s.metrics.presses.WithLabelValues("refused").Inc()
+	if o.status >= 500 || o.status == http.StatusTooManyRequests || s.outdated(v, cause) {
+		return
+	}
+	s.limits.refused(v.addr, s.now())
+	entry := audit.Entry{Kind: audit.SignInRefused, Reason: reason(cause), Client: v.client(c.Request())}
+	var refusal *passkey.Refusal
+	if errors.As(cause, &refusal) {
+		entry.Actor = refusal.User
+	}
+	if v.pressed != nil && v.pressed.answer != nil {
+		entry.Credential = v.pressed.answer.CredentialID()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), recordWithin)
+	defer cancel()
+	if err := s.db.Record(ctx, entry); err != nil {
+		s.log.Error("refusal not recorded", "error", err, "request", v.requestID)
+	}
+}
+
+// outdated reports whether a press came from an old page of a browser that has
+// signed in meanwhile: nothing was refused that the person does not have.
+func (s *Server) outdated(v *visit, cause error) bool {
+	stale := errors.Is(cause, passkey.ErrChallenge) || errors.Is(cause, passkey.ErrChallengeUsed) || errors.Is(cause, errNoBinding)
+	return stale && v.signedIn && v.pressed != nil && !v.pressed.undo
+}
+
 // refusedPress answers a press that did not succeed, with fresh options so that
-// the next one works, and records it.
+// the next one works.
 func (s *Server) refusedPress(c echo.Context, o outcome, err error) error {
 	r, v := c.Request(), visitOf(c)
 	p := v.pressed
 	if p == nil { // refused before it was read: what the form asked for is not lost
-		var unread error
-		if p, unread = s.readPress(r); unread != nil {
-			p = &pressed{}
+		p = &pressed{}
+		if o.status != http.StatusRequestEntityTooLarge {
+			if read, unread := s.readPress(r); unread == nil {
+				p = read
+			}
 		}
 	}
-	s.metrics.presses.WithLabelValues("refused").Inc()
-	if errors.Is(err, passkey.ErrChallenge) && v.signedIn && !p.undo {
-		// An old page of a browser that signed in meanwhile.
+	if s.outdated(v, err) {
 		page := views.Home{Here: "/"}
 		if p.answer != nil && p.answer.IsRegistration() {
-			page.Signals = s.unknownSignal(p.answer)
+			page.Signals = s.unknownSignal(c, p.answer)
 		}
 		return s.showHome(c, http.StatusOK, page, nil)
 	}
-	if o.status < 500 && o.status != http.StatusTooManyRequests {
-		s.limits.refused(v.addr, s.now())
-		s.recordRefusal(c, p, err)
-	}
 	binding := s.cookies.binding(c.Response(), r)
+	dead := ""
+	if s.orphaned(p, err) {
+		dead = s.unknownSignal(c, p.answer)
+	}
 	if v.signedIn && p.undo {
 		return s.showHome(c, o.status, views.Home{
-			Notice: o.sentence, Here: "/", Undo: s.ceremonyProps(binding, passkey.UndoDuplicate(v.user.ID)),
+			Notice: o.sentence, Here: "/", Undo: s.ceremonyProps(binding, passkey.UndoDuplicate(v.user.ID)), Signals: dead,
 		}, nil)
 	}
 	invite := p.invite
@@ -250,10 +308,7 @@ func (s *Server) refusedPress(c echo.Context, o outcome, err error) error {
 		invite = ""
 	}
 	page := s.authProps(c, binding, p.returnTo, invite)
-	page.Notice, page.Here = o.sentence, here(page.Ceremony)
-	if s.orphaned(p, err) {
-		page.Signals = s.unknownSignal(p.answer)
-	}
+	page.Title, page.Notice, page.Here, page.Signals = o.title, o.sentence, here(page.Ceremony), dead
 	return s.render(c, o.status, views.Page(page))
 }
 
@@ -269,24 +324,8 @@ func (s *Server) orphaned(p *pressed, err error) bool {
 	case !p.answer.IsRegistration():
 		return false
 	}
-	return errors.Is(err, passkey.ErrChallenge) || errors.Is(err, passkey.ErrRefused) ||
+	return errors.Is(err, passkey.ErrChallenge) || errors.Is(err, errNoBinding) || errors.Is(err, passkey.ErrRefused) ||
 		errors.Is(err, errNotAllowed) || errors.Is(err, account.ErrInvitation) || errors.Is(err, store.ErrNamesTaken)
-}
-
-// recordRefusal leaves the refusal in the trail. The answer does not wait for a
-// database that cannot take it: nothing was granted.
-func (s *Server) recordRefusal(c echo.Context, p *pressed, cause error) {
-	entry := audit.Entry{Kind: audit.SignInRefused, Reason: reason(cause), Client: visitOf(c).client(c.Request())}
-	var refusal *passkey.Refusal
-	if errors.As(cause, &refusal) {
-		entry.Actor = refusal.User
-	}
-	if p.answer != nil {
-		entry.Credential = p.answer.CredentialID()
-	}
-	if err := s.db.Record(c.Request().Context(), entry); err != nil {
-		s.log.Error("refusal not recorded", "error", err, "request", visitOf(c).requestID)
-	}
 }
 
 // signal is a call of the WebAuthn Signal API (WebAuthn L3 §5.1.10): a static
@@ -308,7 +347,13 @@ func signals(all ...signal) string {
 	return string(text)
 }
 
-func (s *Server) unknownSignal(a *passkey.Answer) string {
+// unknownSignal tells the browser that the answer's passkey opens nothing here.
+// It asks the database first: a press that is sent again, after a registration
+// that succeeded, names a passkey that is someone's only one.
+func (s *Server) unknownSignal(c echo.Context, a *passkey.Answer) string {
+	if _, _, err := s.db.Credential(c.Request().Context(), a.CredentialID()); !errors.Is(err, account.ErrNotFound) {
+		return ""
+	}
 	return signals(signal{"signalUnknownCredential", map[string]any{
 		"rpId": s.rp.ID(), "credentialId": encode(a.CredentialID()),
 	}})

@@ -23,7 +23,7 @@ func (s *Server) routes() http.Handler {
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = clientAddress(s.settings.TrustedProxies)
 	e.HTTPErrorHandler = s.fail
-	e.Use(s.observe, s.protect)
+	e.Use(s.observe, s.protect())
 
 	for _, r := range []struct {
 		method, path string
@@ -37,6 +37,7 @@ func (s *Server) routes() http.Handler {
 		{http.MethodPost, "/sign-out", visited, s.signOut},
 		{http.MethodPost, "/run", limited, s.run},
 
+		{http.MethodGet, "/.well-known/webauthn", open, s.relatedOrigins},
 		{http.MethodGet, "/assets/*", open, echo.WrapHandler(assets.Handler())},
 		{http.MethodHead, "/assets/*", open, echo.WrapHandler(assets.Handler())},
 		{http.MethodGet, "/healthz", open, s.healthz},

@@ -75,8 +75,8 @@ func New(o Options) (*Server, error) {
 		name, hook = "brief", brief.New(s.facts, o.Now)
 	}
 	s.runs = runs.New(runs.Options{
-		Agent: hook, Name: name, Timeout: o.Settings.AgentTimeout, Max: 64, MaxEvents: 4096, MaxBytes: 1 << 20,
-		Keep: 1024, Now: o.Now, Log: o.Log, Done: s.metrics.ran,
+		Agent: hook, Name: name, Timeout: o.Settings.AgentTimeout, Max: 64, MaxEvents: 4096, MaxBytes: 256 << 10,
+		Keep: 256, Now: o.Now, Log: o.Log, Done: s.metrics.ran,
 	})
 	if s.plain, err = s.plainPages(); err != nil {
 		return nil, fmt.Errorf("server: %w", err)

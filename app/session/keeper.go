@@ -24,8 +24,9 @@ const (
 	Audience = "bio"
 )
 
-// remembered is how many sessions are kept in memory.
-const remembered = 16384
+// remembered is how many sessions are kept in memory. One that is not costs a
+// signature check and the read of its row.
+const remembered = 4096
 
 // fresh is how long a row may be answered from memory: what another instance or
 // the command line revokes ends here after no more than this.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"bio/app/account"
+	"bio/app/passkey"
 )
 
 const credentialColumns = `credentials.id, credentials.user_id, credentials.user_handle, credentials.public_key,
@@ -73,28 +74,33 @@ func insertCredential(t *tx, c account.Credential) error {
 }
 
 // The counter and the time of use never fall, so that of two sign-ins that
-// cross neither is lost.
+// cross neither is lost. The counter of a device-bound passkey has to rise here
+// too: of two copies that show the same next count at once, one gets in.
 const (
-	sqlUseCredential = `UPDATE credentials SET flags = ?, sign_count = max(sign_count, ?),
-last_used_at = max(last_used_at, ?) WHERE id = ?`
+	sqlUseCredential = `UPDATE credentials SET flags = ?1, sign_count = max(sign_count, ?2),
+last_used_at = max(last_used_at, ?3)
+WHERE id = ?4 AND (flags & 8 OR ?2 > sign_count OR ?2 = 0 AND sign_count = 0)`
 	sqlCredentialUser = "SELECT " + userColumns +
 		" FROM credentials JOIN users ON users.id = credentials.user_id WHERE credentials.id = ?"
 )
 
 // useCredential records a use of the credential and returns its user;
-// account.ErrNotFound when it has gone.
+// account.ErrNotFound when it has gone, a *passkey.Refusal when its counter has
+// been overtaken.
 func useCredential(t *tx, c account.Credential) (account.User, error) {
 	n, err := t.exec(sqlUseCredential, c.Flags, c.SignCount, stamp(c.LastUsedAt), c.ID)
 	if err != nil {
 		return account.User{}, err
 	}
-	if n == 0 {
-		return account.User{}, account.ErrNotFound
-	}
 	var u account.User
 	found, err := t.row(sqlCredentialUser, []any{c.ID}, userFields(&u)...)
-	if err == nil && !found {
-		err = account.ErrNotFound
+	switch {
+	case err != nil:
+		return account.User{}, err
+	case !found:
+		return account.User{}, account.ErrNotFound
+	case n == 0:
+		return account.User{}, &passkey.Refusal{Reason: "counter", User: u.ID}
 	}
-	return u, err
+	return u, nil
 }

@@ -32,7 +32,8 @@ const (
 
 	writerParameters = "_pragma=busy_timeout(" + busyTimeout + ")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(1)&_txlock=immediate"
-	readerParameters = "mode=ro&_pragma=busy_timeout(" + busyTimeout + ")"
+	// A reader looks up points: a small page cache serves it as well as a large one.
+	readerParameters = "mode=ro&_pragma=busy_timeout(" + busyTimeout + ")&_pragma=cache_size(-256)"
 )
 
 // DB is an open database. Its methods may be called from any goroutine. Each of
@@ -96,6 +97,10 @@ func open(ctx context.Context, path string, now func() time.Time) (_ *DB, err er
 	}
 	// The readers come second: a read-only connection cannot make the WAL.
 	if err := db.openReads(ctx, path); err != nil {
+		w.release()
+		return nil, err
+	}
+	if err := protect(path); err != nil {
 		w.release()
 		return nil, err
 	}
@@ -199,22 +204,23 @@ func filePath(raw string) (string, error) {
 	return path, nil
 }
 
-// prepareFile makes the file, or an existing one, readable by its owner only.
+// prepareFile makes the file, readable by its owner only, unless it is there.
 // SQLite gives the WAL the mode of the database.
 func prepareFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	return f.Close()
+}
+
+// protect takes a database, once it is known to be ours, from everybody else.
+func protect(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
 		return err
 	}
-	if info.Mode().Perm()&0o077 == 0 {
-		return nil
-	}
-	return f.Chmod(0o600)
+	return os.Chmod(path, 0o600)
 }
 
 // openPool goes through NewConnector: sql.Open("libsql") leaks a goroutine with

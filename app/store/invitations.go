@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 
 	"bio/app/account"
@@ -45,6 +46,35 @@ func (db *DB) Invite(ctx context.Context, i account.Invitation, entry audit.Entr
 		}
 		return appendTrail(t, "", entry)
 	})
+}
+
+const (
+	sqlFirstOwner       = "SELECT token_hash, groups, created_at, expires_at, used_at FROM invitations WHERE first = 1"
+	sqlDropFirstOwner   = "DELETE FROM invitations WHERE first = 1"
+	sqlInsertFirstOwner = "INSERT INTO invitations (token_hash, groups, created_at, first) VALUES (?, ?, ?, 1)"
+)
+
+// InviteFirstOwner keeps the invitation that makes the first owner. There is one
+// for the life of the installation: an unused one of another token, which an
+// earlier root secret gave, is replaced. usable is false, and nothing is changed,
+// once it was used.
+func (db *DB) InviteFirstOwner(ctx context.Context, tokenHash []byte, entry audit.Entry) (usable bool, err error) {
+	err = db.write(ctx, func(t *tx) error {
+		var kept account.Invitation
+		found, err := t.row(sqlFirstOwner, nil, invitationFields(&kept)...)
+		usable = !found || kept.UsedAt.IsZero()
+		if err != nil || !usable || bytes.Equal(kept.TokenHash, tokenHash) {
+			return err
+		}
+		if _, err := t.exec(sqlDropFirstOwner); err != nil {
+			return err
+		}
+		if _, err := t.exec(sqlInsertFirstOwner, tokenHash, list{account.Owner}, stamp(t.now)); err != nil {
+			return err
+		}
+		return appendTrail(t, "", entry)
+	})
+	return usable && err == nil, err
 }
 
 const sqlUseInvitation = "UPDATE invitations SET used_at = ? WHERE token_hash = ?"

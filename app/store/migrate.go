@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-
-	"github.com/tursodatabase/libsql-client-go/sqliteparserutils"
+	"strings"
 )
 
 //go:embed migrations/*.sql
@@ -94,8 +93,7 @@ func apply(ctx context.Context, conn *sql.Conn, m migration, version int) error 
 		}
 	}
 	// One by one: a remote database takes no script.
-	statements, _ := sqliteparserutils.SplitStatement(m.script)
-	for _, statement := range statements {
+	for _, statement := range statements(m.script) {
 		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("migration %s: %w", m.name, err)
 		}
@@ -103,6 +101,12 @@ func apply(ctx context.Context, conn *sql.Conn, m migration, version int) error 
 	// A pragma takes no parameter.
 	_, err := conn.ExecContext(ctx, fmt.Sprintf("%s = %d", sqlVersion, version+1))
 	return err
+}
+
+// statements are a script's: a blank line stands between two of them, and nowhere
+// else. A parser would cost a fresh start more than everything else together.
+func statements(script string) []string {
+	return strings.Split(strings.TrimSpace(script), "\n\n")
 }
 
 func schemaVersion(ctx context.Context, conn *sql.Conn) (version int, err error) {

@@ -178,18 +178,23 @@ func TestModel(t *testing.T) {
 					same(err, passkey.ErrChallenge)
 				case !exists:
 					same(err, account.ErrNotFound)
+				case !known.BackupEligible() && in.Credential.SignCount <= known.SignCount && in.Credential.SignCount+known.SignCount > 0:
+					same(err, passkey.ErrRefused)
 				case !m.usable(in.Invitation, now):
 					same(err, account.ErrInvitation)
 				default:
 					same(err, nil)
 					m.challenges[string(in.Challenge)] = true
 					m.trail++
+					want := SignedIn{}
+					if _, ok := m.sessions[in.Replaces]; ok {
+						want.Ended = append(want.Ended, in.Replaces)
+					}
 					known.Flags, known.SignCount, known.LastUsedAt = in.Credential.Flags, max(known.SignCount, in.Credential.SignCount), now
 					m.credentials[id] = known
 					u := m.users[known.UserID]
 					u.Groups = union(u.Groups, m.use(in.Invitation, now))
 					m.open(in.Press, u.ID, known.ID)
-					want := SignedIn{}
 					dup, ok := m.users[in.Undo]
 					if ok && dup.ID != u.ID && !dup.CreatedAt.Before(in.UndoAfter) && m.passkeys(dup.ID) == 1 {
 						want.Removed, want.RemovedUser = true, dup
@@ -197,9 +202,16 @@ func TestModel(t *testing.T) {
 						m.trail++
 						delete(m.users, dup.ID)
 						maps.DeleteFunc(m.credentials, func(_ string, k account.Credential) bool { return k.UserID == dup.ID })
-						maps.DeleteFunc(m.sessions, func(_ string, s session.Session) bool { return s.UserID == dup.ID })
+						maps.DeleteFunc(m.sessions, func(id string, s session.Session) bool {
+							if s.UserID == dup.ID {
+								want.Ended = append(want.Ended, id)
+							}
+							return s.UserID == dup.ID
+						})
 					}
 					m.users[u.ID], want.User = u, u
+					slices.Sort(want.Ended)
+					slices.Sort(out.Ended)
 					if diff := cmp.Diff(want, out); diff != "" {
 						rt.Fatalf("-want +got:\n%s", diff)
 					}

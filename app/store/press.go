@@ -42,6 +42,7 @@ type SignedIn struct {
 	User        account.User
 	Removed     bool         // whether the user named in Undo was removed
 	RemovedUser account.User // that user, as it was
+	Ended       []string     // ids of the sessions that were removed: the one replaced, and those of RemovedUser
 }
 
 // Register makes the account, its credential and its session, consumes the
@@ -98,6 +99,7 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entries ...audit.Entry) (Sig
 		}
 		c := s.Credential
 		c.LastUsedAt = orNow(t, c.LastUsedAt)
+		out = SignedIn{}
 		user, err := useCredential(t, c)
 		if err != nil {
 			return err
@@ -110,13 +112,18 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entries ...audit.Entry) (Sig
 		if err != nil {
 			return err
 		}
+		for _, one := range replaced {
+			out.Ended = append(out.Ended, one.Session)
+		}
 		// After the replaced session, which may be one of the account that goes.
 		var undone []audit.Entry
 		if s.Undo != "" && s.Undo != user.ID {
-			out.RemovedUser, out.Removed, err = removeDuplicate(t, s)
+			var ended []string
+			out.RemovedUser, out.Removed, ended, err = removeDuplicate(t, s)
 			if err != nil {
 				return err
 			}
+			out.Ended = append(out.Ended, ended...)
 			if out.Removed {
 				groups = append(groups, out.RemovedUser.Groups...)
 				undone = []audit.Entry{s.entry(audit.DuplicateUndone, map[string]string{

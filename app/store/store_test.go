@@ -320,7 +320,7 @@ func TestSignIn(t *testing.T) {
 	s.Replaces, s.Invitation = r.Session.ID, []byte("hash")
 	out := must[SignedIn](t)(db.SignIn(ctx, s, signedIn("2")))
 	user.Groups = []string{"owner"}
-	equal(t, out, SignedIn{User: user})
+	equal(t, out, SignedIn{User: user, Ended: []string{r.Session.ID}})
 	equal(t, must[account.User](t)(db.User(ctx, user.ID)), user)
 	_, _, err := db.Session(ctx, r.Session.ID)
 	wantErr(t, err, session.ErrNone)
@@ -386,17 +386,24 @@ func TestUndo(t *testing.T) {
 			s := signIn("in", old.Credential, c.Now())
 			s.Replaces, s.Undo, s.UndoAfter = r.Session.ID, dup.ID, c.Now().Add(-10*time.Minute)
 			tt.prepare(t, db, &s, dup)
+			other := signIn("elsewhere", r.Credential, c.Now()).Session
+			if tt.removed { // another browser of the account that goes
+				other.UserID, other.CredentialID = dup.ID, r.Credential.ID
+				if err := db.write(ctx, func(t *tx) error { return insertSession(t, other) }); err != nil {
+					t.Fatal(err)
+				}
+			}
 			out := must[SignedIn](t)(db.SignIn(ctx, s, signedIn("in")))
 			equal(t, out.Removed, tt.removed)
 			_, err := db.User(ctx, dup.ID)
 			if !tt.removed {
 				equal(t, err, error(nil))
-				equal(t, out, SignedIn{User: user})
+				equal(t, out, SignedIn{User: user, Ended: []string{r.Session.ID}})
 				return
 			}
 			wantErr(t, err, account.ErrNotFound)
 			user.Groups = []string{"dev", "ops"}
-			equal(t, out, SignedIn{User: user, Removed: true, RemovedUser: dup})
+			equal(t, out, SignedIn{User: user, Removed: true, RemovedUser: dup, Ended: []string{r.Session.ID, other.ID}})
 			equal(t, must[account.User](t)(db.User(ctx, user.ID)), user)
 			_, _, err = db.Credential(ctx, r.Credential.ID)
 			wantErr(t, err, account.ErrNotFound)

@@ -61,22 +61,32 @@ func addGroups(t *tx, u *account.User, groups []string) error {
 const (
 	sqlDuplicate = "SELECT " + userColumns + ` FROM users WHERE id = ? AND created_at >= ?
 AND (SELECT count(*) FROM credentials WHERE user_id = users.id) = 1`
-	sqlDeleteUserSessions    = "DELETE FROM sessions WHERE user_id = ?"
+	sqlDeleteUserSessions    = "DELETE FROM sessions WHERE user_id = ? RETURNING id"
 	sqlDeleteUserCredentials = "DELETE FROM credentials WHERE user_id = ?"
 	sqlDeleteUser            = "DELETE FROM users WHERE id = ?"
 )
 
 // removeDuplicate removes the user that s names in Undo, when it is as young
-// and as empty as it must be, and reports whether it was.
-func removeDuplicate(t *tx, s SignIn) (u account.User, removed bool, err error) {
+// and as empty as it must be, and reports whether it was, and the ids of the
+// sessions that went with it.
+func removeDuplicate(t *tx, s SignIn) (u account.User, removed bool, ended []string, err error) {
 	found, err := t.row(sqlDuplicate, []any{s.Undo, stamp(s.UndoAfter)}, userFields(&u)...)
 	if err != nil || !found {
-		return account.User{}, false, err
+		return account.User{}, false, nil, err
 	}
-	for _, query := range []string{sqlDeleteUserSessions, sqlDeleteUserCredentials, sqlDeleteUser} {
-		if _, err := t.exec(query, u.ID); err != nil {
-			return account.User{}, false, err
+	err = t.rows(sqlDeleteUserSessions, []any{u.ID}, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		ended = append(ended, id)
+		return err
+	})
+	for _, query := range []string{sqlDeleteUserCredentials, sqlDeleteUser} {
+		if err == nil {
+			_, err = t.exec(query, u.ID)
 		}
 	}
-	return u, true, nil
+	if err != nil {
+		return account.User{}, false, nil, err
+	}
+	return u, true, ended, nil
 }

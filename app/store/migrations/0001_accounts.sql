@@ -61,8 +61,11 @@ CREATE TABLE invitations (
     groups     TEXT    NOT NULL,             -- JSON array: what its bearer becomes a member of
     created_at INTEGER NOT NULL,             -- unix ms
     expires_at INTEGER,                      -- unix ms; null: until it is used
-    used_at    INTEGER                       -- unix ms; null: not yet
+    used_at    INTEGER,                      -- unix ms; null: not yet
+    first      INTEGER NOT NULL DEFAULT 0    -- 1: the one that makes the first owner
 ) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX invitations_first ON invitations (first) WHERE first = 1;
 
 CREATE TABLE trail (
     seq        INTEGER NOT NULL PRIMARY KEY, -- 1, 2, 3, ... without gaps
