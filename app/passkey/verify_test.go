@@ -137,9 +137,13 @@ func TestRegisterRefused(t *testing.T) {
 		reason string
 		by     func(*device, *draft)
 	}{
-		"an assertion's type":    {"wrong type", func(_ *device, f *draft) { f.client["type"] = "webauthn.get" }},
-		"id of 15 bytes":         {"short credential id", func(d *device, f *draft) { d.ID = d.ID[:15]; f.attested = d.attestedData() }},
-		"id of 1 byte":           {"short credential id", func(d *device, f *draft) { d.ID = d.ID[:1]; f.attested = d.attestedData() }},
+		"an assertion's type": {"wrong type", func(_ *device, f *draft) { f.client["type"] = "webauthn.get" }},
+		"id of 15 bytes":      {"short credential id", func(d *device, f *draft) { d.ID = d.ID[:15]; f.attested = d.attestedData() }},
+		"id of 1 byte":        {"short credential id", func(d *device, f *draft) { d.ID = d.ID[:1]; f.attested = d.attestedData() }},
+		"an RSA key that takes seconds to verify with": {"key too large", func(d *device, f *draft) {
+			rsa := append([]byte("\xa4\x01\x03\x03\x39\x01\x00\x20\x59\x9c\x40"), bytes.Repeat([]byte{0xff}, 40000)...)
+			f.attested = bytes.Replace(d.attestedData(), d.Key.AttestationData(), append(rsa, "\x21\x43\x01\x00\x01"...), 1)
+		}},
 		"attested id not the id": {"not valid", func(d *device, f *draft) { f.attested = bytes.Replace(f.attested, d.ID, make([]byte, 32), 1) }},
 		"algorithm not offered": {"algorithm not offered", func(_ *device, f *draft) {
 			f.attested = bytes.Replace(f.attested, []byte{3, 0x26}, []byte{3, 0x38, 46}, 1)
@@ -515,6 +519,15 @@ func TestParseMalformed(t *testing.T) {
 		if a, err := passkey.Parse([]byte(credential)); !errors.Is(err, passkey.ErrMalformed) || a != nil {
 			t.Errorf("%s: %v, %v", name, a, err)
 		}
+	}
+}
+
+// A signature longer than any algorithm makes it is not worth a look.
+func TestParseLongSignature(t *testing.T) {
+	p := newParty(t)
+	credential := newDevice().get(p.Offer(passkey.SignIn, binding), func(f *draft) { f.response["signature"] = encode(make([]byte, 1025)) })
+	if _, err := passkey.Parse(credential); !errors.Is(err, passkey.ErrMalformed) {
+		t.Error(err)
 	}
 }
 

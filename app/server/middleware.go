@@ -154,7 +154,7 @@ func pageHeaders(secure bool) []header {
 			"connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
 			"require-trusted-types-for 'script'"}},
 		{"Permissions-Policy", []string{"publickey-credentials-get=(self), publickey-credentials-create=(self), " +
-			"accelerometer=(), autoplay=(), bluetooth=(), camera=(), display-capture=(), encrypted-media=(), fullscreen=(), geolocation=(), " +
+			"accelerometer=(), autoplay=(), camera=(), display-capture=(), encrypted-media=(), fullscreen=(), geolocation=(), " +
 			"gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), screen-wake-lock=(), serial=(), usb=(), " +
 			"xr-spatial-tracking=()"}},
 		{"Cross-Origin-Opener-Policy", []string{"same-origin"}},

@@ -590,6 +590,27 @@ func TestReplayRegistration(t *testing.T) {
 	}
 }
 
+// A registration that is sent again names a passkey that is someone's only one:
+// no answer tells the browser to forget it.
+func TestResentRegistration(t *testing.T) {
+	s := newSite(t)
+	b := s.browser()
+	f := b.get("/").auth
+	credential := s.device().create(f.options)
+	first := b.press(f, credential)
+	signedOut := b.clone()
+	delete(signedOut.cookies, "bio")
+	for _, later := range []time.Duration{0, time.Minute, 10 * time.Minute} {
+		s.clock.Advance(later)
+		if p := b.press(f, credential); p.status != http.StatusOK || p.account != first.account || p.signals != "" {
+			t.Errorf("signed in: %d as %q, signals %q", p.status, p.account, p.signals)
+		}
+		if p := signedOut.press(f, credential); p.status != http.StatusConflict || p.signals != "" {
+			t.Errorf("signed out: %d, signals %q", p.status, p.signals)
+		}
+	}
+}
+
 // A credential id that is registered already is never written over.
 func TestRegisteredTwice(t *testing.T) {
 	s := newSite(t)
