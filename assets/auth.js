@@ -27,6 +27,7 @@
     const button = form.querySelector('button')
     let options = JSON.parse(dataset.options)
     let born = Date.now()
+    let rest = 0
     let busy, renewing, asked
 
     const idle = () => {
@@ -41,7 +42,7 @@
       if (!reply.ok) throw { name: 'later' }
       options = await reply.json()
       born = Date.now()
-    })().finally(() => { setTimeout(() => { renewing = 0 }, 1000) })
+    })().finally(() => { renewing = 0 })
 
     const ask = async (mode, more) => {
       asked = mode
@@ -115,7 +116,9 @@
           say()
           born = 0
         }
-        if (!busy && !document.hidden && old(.3)) renew().catch(() => {})
+        if (busy || document.hidden || !old(.3) || Date.now() < rest) return
+        rest = Date.now() + 5000
+        renew().catch(() => {})
       })
     }
   }

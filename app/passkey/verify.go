@@ -115,7 +115,9 @@ func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*R
 	if len(a.creation.RawID) < minCredentialID {
 		return nil, &Refusal{Reason: "short credential id"}
 	}
-	if attested := a.creation.Response.AttestationObject; len(attested.AuthData.AttData.CredentialPublicKey) > maxPublicKey ||
+	// An RSA signature is as long as its key, here one in a certificate.
+	attested := a.creation.Response.AttestationObject
+	if sig, _ := attested.AttStatement["sig"].([]byte); len(sig) > maxSignature || len(attested.AuthData.AttData.CredentialPublicKey) > maxPublicKey ||
 		len(a.creation.Raw.AttestationResponse.AttestationObject)-len(attested.RawAuthData) > maxStatement {
 		return nil, &Refusal{Reason: "key too large"}
 	}

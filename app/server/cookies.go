@@ -32,6 +32,9 @@ func (cookies) read(r *http.Request, name string) (value string, present bool) {
 	case 0:
 		return "", false
 	case 1:
+		if found[0].Quoted { // a second spelling of the same value
+			return "", true
+		}
 		return found[0].Value, true
 	default:
 		return "", true

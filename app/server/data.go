@@ -18,24 +18,24 @@ const secretFile = "secret"
 
 // data is the data directory, made ready.
 type data struct {
-	secret []byte
-	made   []string // what this start created, in order
+	settings *config.Settings
+	secret   []byte   // nil until there is one
+	made     []string // the directories that this start made, in order
 }
 
-// prepareData makes the data directory (0700) and the root secret (0600) unless
-// they are there. What it made is undone by discard, so that a start that fails
-// leaves nothing behind.
-func prepareData(settings *config.Settings) (*data, error) {
-	d := &data{}
-	if err := d.prepare(settings); err != nil {
+// openData makes the data directory (0700) unless it is there, and reads the root
+// secret, if there is one yet.
+func openData(settings *config.Settings) (*data, error) {
+	d := &data{settings: settings}
+	if err := d.open(); err != nil {
 		d.discard()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *data) prepare(settings *config.Settings) error {
-	dir := settings.Data
+func (d *data) open() error {
+	dir := d.settings.Data
 	if err := d.mkdir(dir); err != nil {
 		return fmt.Errorf("the data directory %s cannot be made: %w. Make it writable for this user, or set BIO_DATA to one that is", dir, bare(err))
 	}
@@ -46,17 +46,30 @@ func (d *data) prepare(settings *config.Settings) error {
 	probe.Close()
 	os.Remove(probe.Name())
 
-	if settings.Secret != nil {
-		d.secret = settings.Secret
+	if d.settings.Secret != nil {
+		d.secret = d.settings.Secret
 		return nil
 	}
-	path := filepath.Join(dir, secretFile)
-	d.secret, err = readSecret(path)
+	d.secret, err = readSecret(d.path())
 	if errors.Is(err, fs.ErrNotExist) {
-		d.secret, err = d.makeSecret(path)
-		if errors.Is(err, fs.ErrExist) { // another start made it at the same time
-			d.secret, err = readSecret(path)
-		}
+		return nil
+	}
+	return err
+}
+
+func (d *data) path() string { return filepath.Join(d.settings.Data, secretFile) }
+
+// secure makes the root secret (0600) unless there is one. It comes last, when
+// nothing else can fail: a secret, once made, is never taken back, because
+// another start may be using it by then.
+func (d *data) secure() error {
+	if d.secret != nil {
+		return nil
+	}
+	var err error
+	d.secret, err = makeSecret(d.path())
+	if errors.Is(err, fs.ErrExist) { // another start made it at the same time
+		d.secret, err = readSecret(d.path())
 	}
 	return err
 }
@@ -85,7 +98,7 @@ func (d *data) mkdir(dir string) error {
 
 // makeSecret writes a new secret whole or not at all: to a file of its own, which
 // is then linked to its name.
-func (d *data) makeSecret(path string) ([]byte, error) {
+func makeSecret(path string) ([]byte, error) {
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	f, err := os.CreateTemp(filepath.Dir(path), ".secret-*") // mode 0600
@@ -100,7 +113,6 @@ func (d *data) makeSecret(path string) ([]byte, error) {
 	if err := os.Link(f.Name(), path); err != nil {
 		return nil, fmt.Errorf("the root secret cannot be written: %w. Set BIO_SECRET, or set BIO_DATA to a directory of another file system", err)
 	}
-	d.made = append(d.made, path)
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("the root secret cannot be written: %w", err)
 	}
@@ -138,13 +150,10 @@ func readSecret(path string) ([]byte, error) {
 	return secret, nil
 }
 
-// keep makes what this start created stay.
-func (d *data) keep() { d.made = nil }
-
-// discard removes what this start created, unless it is to stay.
+// discard removes the directories that this start made, those that are empty.
 func (d *data) discard() {
 	for i := len(d.made) - 1; i >= 0; i-- {
-		os.Remove(d.made[i]) // a directory only when it is empty
+		os.Remove(d.made[i])
 	}
 }
 

@@ -484,7 +484,7 @@ func TestLog(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
 	b.agent = "Mozilla/5.0 (X11; Linux x86_64; secretive) Chrome/156.0.0.0 Safari/537.36"
-	invite := s.invite(time.Time{}, "ops")
+	invite := s.invite(time.Time{})
 	secrets := map[string]string{"address": "203.0.113.77", "port": "50123", "browser": "secretive", "invitation": invite}
 	keep := func(what string, b *browser) {
 		for name, value := range b.cookies {

@@ -110,7 +110,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		attrs := make([]slog.Attr, 0, 10)
 		attrs = append(attrs,
-			slog.String("method", r.Method), slog.String("route", route), slog.Int("status", status),
+			slog.String("method", method), slog.String("route", route), slog.Int("status", status),
 			slog.Float64("ms", float64(took.Microseconds())/1000), slog.Int64("bytes", c.Response().Size),
 			slog.String("request", v.requestID), slog.String("network", audit.Network(v.addr)))
 		if v.signedIn {
@@ -194,9 +194,6 @@ func (s *Server) protect() echo.MiddlewareFunc {
 			if r.Body != http.NoBody {
 				r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
 			}
-			if r.ContentLength > maxBody {
-				return errTooLarge
-			}
 			return next(c)
 		}
 	}
@@ -207,6 +204,9 @@ func (s *Server) limit(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if wait, ok := s.limits.allow(visitOf(c).addr, s.now()); !ok {
 			return &tooManyError{wait}
+		}
+		if c.Request().ContentLength > maxBody { // only now: a refusal is worth an attempt too
+			return errTooLarge
 		}
 		return next(c)
 	}

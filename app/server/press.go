@@ -182,6 +182,8 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	switch {
 	case errors.Is(err, account.ErrNotFound): // removed while this press was verified
 		return passkey.ErrUnknown
+	case errors.Is(err, session.ErrNone): // ended elsewhere, and with it the right to undo
+		return errNotSignedIn
 	case err != nil:
 		return err
 	}
@@ -190,7 +192,7 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	}
 	page := views.Home{}
 	if in.Undo != "" && !done.Removed {
-		page.Notice = "This is your older account. The newer one, " + v.user.Name + ", was kept: it is no longer new."
+		page.Notice = "This is your older account. The newer one, " + v.user.Name + ", was kept: it is no longer new and empty."
 	}
 	if done.Removed {
 		s.runs.Forget(done.RemovedUser.ID)

@@ -66,17 +66,19 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 		defer side.Close()
 	}
 
-	data, err := prepareData(settings)
+	data, err := openData(settings)
 	if err != nil {
 		return err
 	}
-	defer data.discard()
 	db, err := store.Open(ctx, settings.Database, time.Now)
 	if err != nil {
+		data.discard()
 		return err
 	}
 	defer db.Close()
-	data.keep()
+	if err := data.secure(); err != nil {
+		return err
+	}
 	o.Secret, o.DB, o.Now = data.secret, db, time.Now
 	s, err := New(o)
 	if err != nil {

@@ -182,6 +182,8 @@ func TestModel(t *testing.T) {
 					same(err, passkey.ErrRefused)
 				case !m.usable(in.Invitation, now):
 					same(err, account.ErrInvitation)
+				case in.Undo != "" && in.Undo != known.UserID && in.Replaces != "" && m.sessions[in.Replaces].UserID != in.Undo:
+					same(err, session.ErrNone)
 				default:
 					same(err, nil)
 					m.challenges[string(in.Challenge)] = true
@@ -196,9 +198,8 @@ func TestModel(t *testing.T) {
 					u.Groups = union(u.Groups, m.use(in.Invitation, now))
 					m.open(in.Press, u.ID, known.ID)
 					dup, ok := m.users[in.Undo]
-					if ok && dup.ID != u.ID && !dup.CreatedAt.Before(in.UndoAfter) && m.passkeys(dup.ID) == 1 {
+					if ok && dup.ID != u.ID && !dup.CreatedAt.Before(in.UndoAfter) && m.passkeys(dup.ID) == 1 && len(dup.Groups) == 0 {
 						want.Removed, want.RemovedUser = true, dup
-						u.Groups = union(u.Groups, dup.Groups)
 						m.trail++
 						delete(m.users, dup.ID)
 						maps.DeleteFunc(m.credentials, func(_ string, k account.Credential) bool { return k.UserID == dup.ID })

@@ -118,6 +118,10 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entries ...audit.Entry) (Sig
 		// After the replaced session, which may be one of the account that goes.
 		var undone []audit.Entry
 		if s.Undo != "" && s.Undo != user.ID {
+			// Only a session of that account, which is open until now, may ask for it.
+			if s.Replaces != "" && (len(replaced) != 1 || replaced[0].Actor != s.Undo) {
+				return session.ErrNone
+			}
 			var ended []string
 			out.RemovedUser, out.Removed, ended, err = removeDuplicate(t, s)
 			if err != nil {
@@ -125,7 +129,6 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entries ...audit.Entry) (Sig
 			}
 			out.Ended = append(out.Ended, ended...)
 			if out.Removed {
-				groups = append(groups, out.RemovedUser.Groups...)
 				undone = []audit.Entry{s.entry(audit.DuplicateUndone, map[string]string{
 					"user": out.RemovedUser.ID, "name": out.RemovedUser.Name,
 				})}

@@ -361,7 +361,20 @@ func TestUndo(t *testing.T) {
 			s.UndoAfter = dup.CreatedAt.Add(time.Millisecond)
 		}, false},
 		{"no time given", func(_ *testing.T, _ *DB, s *SignIn, _ account.User) { s.UndoAfter = time.Time{} }, false},
-		{"unknown", func(_ *testing.T, _ *DB, s *SignIn, _ account.User) { s.Undo = "x" }, false},
+		{"unknown", func(_ *testing.T, _ *DB, s *SignIn, _ account.User) { s.Undo, s.Replaces = "x", "" }, false},
+		{"made in the future", func(t *testing.T, db *DB, _ *SignIn, dup account.User) {
+			if err := db.write(t.Context(), func(t *tx) error {
+				_, err := t.exec("UPDATE users SET created_at = ? WHERE id = ?", stamp(t.now.Add(time.Hour)), dup.ID)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		{"with a group", func(t *testing.T, db *DB, _ *SignIn, dup account.User) {
+			if err := db.write(t.Context(), func(t *tx) error { return addGroups(t, &dup, []string{account.Owner}) }); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
 		{"oneself", func(_ *testing.T, _ *DB, s *SignIn, _ account.User) {
 			s.Undo, s.UndoAfter = account.UserID(sum("handle", "old")), epoch
 		}, false},
@@ -381,7 +394,6 @@ func TestUndo(t *testing.T) {
 			user := must[account.User](t)(db.Register(ctx, old, registered("old")))
 			c.Advance(24 * time.Hour)
 			r := registration("dup", c.Now())
-			r.User.Groups = []string{"dev"}
 			dup := must[account.User](t)(db.Register(ctx, r, registered("dup")))
 			s := signIn("in", old.Credential, c.Now())
 			s.Replaces, s.Undo, s.UndoAfter = r.Session.ID, dup.ID, c.Now().Add(-10*time.Minute)
@@ -398,11 +410,14 @@ func TestUndo(t *testing.T) {
 			_, err := db.User(ctx, dup.ID)
 			if !tt.removed {
 				equal(t, err, error(nil))
-				equal(t, out, SignedIn{User: user, Ended: []string{r.Session.ID}})
+				want := SignedIn{User: user}
+				if s.Replaces != "" {
+					want.Ended = []string{s.Replaces}
+				}
+				equal(t, out, want)
 				return
 			}
 			wantErr(t, err, account.ErrNotFound)
-			user.Groups = []string{"dev", "ops"}
 			equal(t, out, SignedIn{User: user, Removed: true, RemovedUser: dup, Ended: []string{r.Session.ID, other.ID}})
 			equal(t, must[account.User](t)(db.User(ctx, user.ID)), user)
 			_, _, err = db.Credential(ctx, r.Credential.ID)
@@ -411,6 +426,25 @@ func TestUndo(t *testing.T) {
 			equal(t, []any{rec.Kind, rec.Detail}, []any{audit.DuplicateUndone, map[string]string{"user": dup.ID, "name": dup.Name}})
 			equal(t, len(must[[]audit.Record](t)(db.Trail(ctx, dup.ID, 0, 10))), 2) // registered, session replaced
 		})
+	}
+}
+
+// The right to undo an account ends with the session that asks for it.
+func TestUndoAfterSignOut(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	old, r := registration("old", c.Now()), registration("dup", c.Now())
+	must[account.User](t)(db.Register(ctx, old))
+	dup := must[account.User](t)(db.Register(ctx, r))
+	if err := db.EndSession(ctx, r.Session.ID, audit.Entry{Kind: audit.SignedOut}); err != nil {
+		t.Fatal(err)
+	}
+	s := signIn("in", old.Credential, c.Now())
+	s.Replaces, s.Undo, s.UndoAfter = r.Session.ID, dup.ID, epoch.Add(-time.Hour)
+	_, err := db.SignIn(ctx, s)
+	wantErr(t, err, session.ErrNone)
+	if _, err := db.User(ctx, dup.ID); err != nil {
+		t.Error(err)
 	}
 }
 

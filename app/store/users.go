@@ -59,7 +59,7 @@ func addGroups(t *tx, u *account.User, groups []string) error {
 }
 
 const (
-	sqlDuplicate = "SELECT " + userColumns + ` FROM users WHERE id = ? AND created_at >= ?
+	sqlDuplicate = "SELECT " + userColumns + ` FROM users WHERE id = ? AND created_at BETWEEN ? AND ? AND groups = '[]'
 AND (SELECT count(*) FROM credentials WHERE user_id = users.id) = 1`
 	sqlDeleteUserSessions    = "DELETE FROM sessions WHERE user_id = ? RETURNING id"
 	sqlDeleteUserCredentials = "DELETE FROM credentials WHERE user_id = ?"
@@ -70,7 +70,7 @@ AND (SELECT count(*) FROM credentials WHERE user_id = users.id) = 1`
 // and as empty as it must be, and reports whether it was, and the ids of the
 // sessions that went with it.
 func removeDuplicate(t *tx, s SignIn) (u account.User, removed bool, ended []string, err error) {
-	found, err := t.row(sqlDuplicate, []any{s.Undo, stamp(s.UndoAfter)}, userFields(&u)...)
+	found, err := t.row(sqlDuplicate, []any{s.Undo, stamp(s.UndoAfter), stamp(t.now)}, userFields(&u)...)
 	if err != nil || !found {
 		return account.User{}, false, nil, err
 	}
