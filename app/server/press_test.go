@@ -287,6 +287,22 @@ func TestTooLargeIsNotRead(t *testing.T) {
 	}
 }
 
+// A length that says "too large" is an attempt like any other: it does not fill
+// the trail faster than the limit allows.
+func TestTooLargeIsLimited(t *testing.T) {
+	s := newSite(t, "BIO_REFUSAL_LIMIT=3/m")
+	b := s.browser()
+	statuses := map[int]int{}
+	for range 10 {
+		r := b.request("POST", "/", strings.NewReader(""))
+		r.ContentLength = 70000
+		statuses[b.send(r).status]++
+	}
+	if diff := cmp.Diff(map[int]int{413: 3, 429: 7}, statuses); diff != "" || s.rows()["trail"] != 3 {
+		t.Errorf("-want +got:\n%s, %d in the trail", diff, s.rows()["trail"])
+	}
+}
+
 // matrix are the negative rows of WebAuthn L3 §7.1 and §7.2 that serve both
 // ceremonies. A reason of "malformed" answers 400, "expired" 409, others 401.
 var matrix = map[string]struct {
