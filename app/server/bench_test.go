@@ -86,7 +86,7 @@ func BenchmarkPress(b *testing.B) {
 		forged bool
 		status int
 	}{
-		{"sent on", url.Values{"return_to": {"/"}}, false, http.StatusSeeOther},
+		{"sent on", url.Values{"return_to": {"/readyz"}}, false, http.StatusSeeOther},
 		{"page and agent", nil, false, http.StatusOK},
 		{"refused", nil, true, http.StatusUnauthorized},
 	} {

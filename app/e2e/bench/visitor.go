@@ -141,7 +141,7 @@ func (v *visitor) answer(response map[string]string) []byte {
 func (v *visitor) press(credential []byte, redirected bool) []byte {
 	form := "credential=" + url.QueryEscape(string(credential))
 	if redirected {
-		form += "&return_to=%2F"
+		form += "&return_to=%2Freadyz"
 	}
 	head := request("POST", "/", strings.TrimPrefix(v.origin, "http://"), v.headers+fmt.Sprint(len(form))+"\r\n")
 	return append(head, form...)
