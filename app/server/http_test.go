@@ -663,6 +663,16 @@ func TestHead(t *testing.T) {
 }
 
 // Labels are of fixed sets, whatever clients invent.
+// Pages of other origins may use the same passkeys where the operator says so.
+func TestRelatedOrigins(t *testing.T) {
+	s := newSite(t, "BIO_ORIGINS=https://bio.example.net")
+	p := s.browser().get("/.well-known/webauthn")
+	if p.status != http.StatusOK || strings.TrimSpace(p.body) != `{"origins":["http://localhost:8080","https://bio.example.net"]}` ||
+		!strings.HasPrefix(p.header.Get("Content-Type"), "application/json") {
+		t.Errorf("%d %s %s", p.status, p.header.Get("Content-Type"), p.body)
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
