@@ -26,9 +26,9 @@ type Kind uint8
 const (
 	Text     Kind = iota // a piece of the answer; pieces join as they are, without space or newline
 	Status               // what the agent is doing now; the next status replaces it
-	Data                 // JSON, shown as a table or tree
+	Data                 // JSON, shown indented
 	View                 // a component, rendered as it is; only from Go compiled into the server
-	Approval             // something waits for the person's approval; Text says what
+	Approval             // something waits for the person's approval; Text says what. This version shows it, and cannot answer it
 )
 
 var kinds = [...]string{Text: "text", Status: "status", Data: "data", View: "view", Approval: "approval"}
@@ -48,7 +48,7 @@ var ErrEvent = errors.New("agent: invalid event")
 // Event is one piece of an agent's output.
 type Event struct {
 	Kind Kind
-	// Text is plain text or Markdown, never HTML. Invalid UTF-8 is replaced.
+	// Text is plain text, never HTML; its line breaks are kept. Invalid UTF-8 is replaced.
 	Text string
 	// Data is one JSON value, of a Data event.
 	Data json.RawMessage
@@ -75,7 +75,7 @@ func (e Event) Check() error {
 // User is the person that an agent works for.
 type User struct {
 	ID     string   // stable and opaque: 32 hex digits
-	Name   string   // the account's name, such as "cedar-otter-42"; the person may change it
+	Name   string   // the account's name, such as "cedar-otter-42"
 	Groups []string // sorted
 }
 
@@ -84,9 +84,9 @@ type Input struct {
 	RunID  string // opaque, unique
 	User   User
 	Prompt string // what the person asked for; empty when the sign-in started the run
-	// Memory is nil where the installation offers none.
+	// Memory is nil where the installation offers none, as this version does.
 	Memory Memory
-	// Authorize is nil where the installation offers none.
+	// Authorize is nil where the installation offers none, as this version does.
 	Authorize Authorizer
 }
 

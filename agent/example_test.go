@@ -27,7 +27,7 @@ func ExampleEmit() {
 		}
 		for _, word := range []string{"Hello, ", in.User.Name, "."} {
 			if err := emit(agent.Event{Text: word}); err != nil {
-				return err // the person left, or the deadline passed
+				return err // the run is over: stopped, cut, or past its deadline
 			}
 		}
 		return nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -64,8 +65,7 @@ func command() *cobra.Command {
 		Use:   "bio",
 		Short: "One button: sign a person in with a passkey, run an agent, stream its work into the page",
 		Long: "bio serves. It signs a person in with a passkey, runs an agent, and streams the\n" +
-			"agent's work into the page that answers. Settings come from the environment;\n" +
-			"README.md lists them.",
+			"agent's work into the page that answers. Settings come from the environment:\n\n" + settingsHelp(),
 		Args: cobra.NoArgs, RunE: serve, SilenceErrors: true, SilenceUsage: true,
 	}
 	bio.CompletionOptions.DisableDefaultCmd = true
@@ -74,6 +74,7 @@ func command() *cobra.Command {
 			Use: "healthcheck", Short: "Ask the running server whether it is alive, for containers without a shell",
 			Args: cobra.NoArgs, RunE: healthcheck,
 		},
+		invite(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) {
@@ -82,6 +83,46 @@ func command() *cobra.Command {
 		},
 	)
 	return bio
+}
+
+// settingsHelp lists the settings, for someone who has only the binary.
+func settingsHelp() string {
+	var b strings.Builder
+	for _, s := range config.Table() {
+		fmt.Fprintf(&b, "  %-22s %s", s.Name, s.Meaning)
+		if s.Default != "" {
+			fmt.Fprintf(&b, " (%s)", s.Default)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func invite() *cobra.Command {
+	var groups []string
+	var ttl time.Duration
+	c := &cobra.Command{
+		Use: "invite", Short: "Make a link that lets one person in", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			settings, err := config.Load(os.Environ())
+			if err != nil {
+				return err
+			}
+			link, err := server.Invite(c.Context(), settings, groups, ttl)
+			if err != nil {
+				return err
+			}
+			until := ""
+			if ttl > 0 {
+				until = ", within " + ttl.String()
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s\n(works once%s)\n", link, until)
+			return nil
+		},
+	}
+	c.Flags().StringSliceVar(&groups, "group", nil, "what the person becomes a member of; can be given several times")
+	c.Flags().DurationVar(&ttl, "ttl", 7*24*time.Hour, "how long the link works; 0 until it is used")
+	return c
 }
 
 func serve(c *cobra.Command, _ []string) error {

@@ -213,18 +213,23 @@ func Page(a Auth) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if a.Known || a.Closed {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "One press signs you in with your passkey.")
+		if a.Closed {
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "One press signs you in with your passkey.<br>New here? You need an invitation from whoever runs this site.")
+			if templ_7745c5c3_Err != nil {
+				return templ_7745c5c3_Err
+			}
+		} else if a.Known {
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "One press signs you in with your passkey.")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "One press signs you in.<br>New here? It makes you a passkey: no name, no password.")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 25, "One press signs you in.<br>New here? It makes you a passkey: no name, no password.")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 25, "</p><p id=\"other\"><button type=\"submit\" form=\"auth\" data-mode=\"create\" hidden>Start a new account</button> <button type=\"submit\" form=\"auth\" data-mode=\"get\" hidden>I already have a passkey</button></p><noscript><p>Your browser gives a passkey only to a script, and scripts are off here. Turn on JavaScript for this page, then reload it.</p></noscript></main>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 26, "</p><p id=\"other\"><button type=\"submit\" form=\"auth\" data-mode=\"create\" hidden>Start a new account</button> <button type=\"submit\" form=\"auth\" data-mode=\"get\" hidden>I already have a passkey</button></p><noscript><p>Your browser gives a passkey only to a script, and scripts are off here. Turn on JavaScript for this page, then reload it.</p></noscript></main>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -232,7 +237,7 @@ func Page(a Auth) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 26, "</body></html>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 27, "</body></html>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

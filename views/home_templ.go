@@ -213,7 +213,7 @@ func HomePage(h Home) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "<section id=\"run\"><h2>Nothing to read yet</h2><form method=\"post\" action=\"/run\"><button>Run your agent</button></form></section>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "<section id=\"run\"><h2>Nothing to read just now</h2><form method=\"post\" action=\"/run\"><button>Run your agent</button></form></section>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

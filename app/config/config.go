@@ -153,7 +153,9 @@ func Load(environ []string) (*Settings, error) {
 	s.SessionIdle, s.SessionMax = l.session()
 
 	s.TrustedProxies = l.proxies()
-	s.Agent = oneOf(l, "BIO_AGENT", "brief")
+	if s.Agent = l.value("BIO_AGENT"); s.Agent != "brief" {
+		l.problem("BIO_AGENT", "is not an agent of this version", "Write brief; an agent of your own goes into app/hook.go.")
+	}
 	s.AgentTimeout = l.duration("BIO_AGENT_TIMEOUT", time.Second, time.Hour)
 	s.RateLimit = l.rate("BIO_RATE_LIMIT")
 	s.RefusalLimit = l.rate("BIO_REFUSAL_LIMIT")

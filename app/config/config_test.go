@@ -267,7 +267,7 @@ func TestProblems(t *testing.T) {
 		{"BIO_TRUSTED_PROXIES=0.0.0.0/0,::/0", "BIO_TRUSTED_PROXIES: (number 1) that is every address; BIO_TRUSTED_PROXIES: (number 2) that is every address"},
 		{"BIO_TRUSTED_PROXIES=::ffff:10.0.0.1", "BIO_TRUSTED_PROXIES: IPv6 form"},
 		{"BIO_TRUSTED_PROXIES=fe80::1%eth0", "BIO_TRUSTED_PROXIES: not a block"},
-		{"BIO_AGENT=exec:id", "BIO_AGENT: not a value"},
+		{"BIO_AGENT=exec:id", "BIO_AGENT: not an agent of this version"},
 		{"BIO_AGENT_TIMEOUT=2h", "BIO_AGENT_TIMEOUT: from 1s to 1h"},
 		{"BIO_RATE_LIMIT=20", "BIO_RATE_LIMIT: not a rate"},
 		{"BIO_RATE_LIMIT=0/s", "BIO_RATE_LIMIT: not a rate"},

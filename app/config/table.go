@@ -68,7 +68,7 @@ var table = []row{
 		func(s *Settings) string { return short(s.SessionMax) }},
 	{Setting{Name: "BIO_TRUSTED_PROXIES", Default: "none", Meaning: "CIDRs of the proxies whose forwarded headers are believed, comma-separated"},
 		func(s *Settings) string { return join(s.TrustedProxies, netip.Prefix.String) }},
-	{Setting{Name: "BIO_AGENT", Default: "brief", Meaning: "the agent that works after a sign-in"},
+	{Setting{Name: "BIO_AGENT", Default: "brief", Meaning: "the agent that works after a sign-in, unless app/hook.go names one"},
 		func(s *Settings) string { return s.Agent }},
 	{Setting{Name: "BIO_AGENT_TIMEOUT", Default: "30s", Meaning: "how long an agent may work, 1s to 1h"},
 		func(s *Settings) string { return short(s.AgentTimeout) }},

@@ -48,7 +48,7 @@ func TestAgentTrouble(t *testing.T) {
 		"passes its deadline": {emit(func(ctx context.Context, _ func(agent.Event) error) error {
 			<-ctx.Done()
 			return nil
-		}), "failed", "This took too long and was stopped. You can run it again."},
+		}), "failed", "This took too long, and was ended. You can try again."},
 		"floods": {emit(func(_ context.Context, emit func(agent.Event) error) error {
 			for emit(agent.Event{Text: strings.Repeat("on and ", 100)}) == nil {
 			}

@@ -189,7 +189,7 @@ func TestOwnerLink(t *testing.T) {
 		t.Errorf("%s is not an owner", name)
 	}
 
-	used := "That invitation was used already or has expired. Ask for a new one, and open it to get in."
+	used := "That invitation was used already or has expired. If you have an account here, press Auth; otherwise ask for a new one."
 	late.press(403)
 	if got := late.text("[data-say=notice]"); got != used {
 		t.Errorf("a press through the used link says %q, want %q", got, used)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -221,6 +222,9 @@ func (run *Run) settle(cause error) bool {
 		return false
 	}
 	run.status, run.sentence = outcome(cause)
+	if cause == nil && !slices.ContainsFunc(run.events, func(e agent.Event) bool { return e.Kind != agent.Status }) {
+		run.sentence = "There was nothing to say."
+	}
 	run.wake()
 	return true
 }
@@ -234,7 +238,7 @@ func (run *Run) report(cause error) {
 	}
 	attributes := []slog.Attr{
 		slog.String("agent", run.options.Name), slog.String("run", run.id),
-		slog.String("status", status), slog.Duration("duration", d),
+		slog.String("status", status), slog.Float64("ms", float64(d.Microseconds())/1000), slog.String("user", run.user),
 	}
 	if cause != nil {
 		attributes = append(attributes, slog.String("error", cause.Error()))
@@ -261,13 +265,13 @@ func outcome(cause error) (status, sentence string) {
 	case cause == errBusy:
 		return Failed, "Too much is running right now. Try again in a minute."
 	case cause == errHeld:
-		return Failed, "Your last run is still stopping. Try again in a minute."
+		return Failed, "Your last run has not let go yet. If it stays so, tell whoever runs this place."
 	case cause == errRemoved:
 		return Interrupted, "Stopped, because the account was removed."
 	case cause == errClosed:
 		return Interrupted, "Stopped, because the server is restarting. Try again in a minute."
 	case cause == errDeadline:
-		return Failed, "This took too long and was stopped. You can run it again."
+		return Failed, "This took too long, and was ended. You can try again."
 	}
 	return Failed, "This could not be finished. You can run it again."
 }

@@ -183,10 +183,13 @@ func TestOutcomes(t *testing.T) {
 					t.Errorf("replayed %q\nwant %q", got, test.want)
 				}
 				h.drain(t)
+				if _, sentence := run.Final(); (sentence == "There was nothing to say.") != (name == "nothing") || (sentence == "") != (run.Status() == Done && name != "nothing") {
+					t.Errorf("the person reads %q", sentence)
+				}
 
 				var line struct {
-					Level, Msg, Agent, Run, Status, Error, Stack string
-					Duration                                     time.Duration
+					Level, Msg, Agent, Run, Status, User, Error, Stack string
+					Ms                                                 float64
 				}
 				if err := json.Unmarshal(h.log.Bytes(), &line); err != nil {
 					t.Fatalf("not one line: %v\n%s", err, h.log.String())
@@ -196,10 +199,10 @@ func TestOutcomes(t *testing.T) {
 				if status == Done {
 					level = "INFO"
 				}
-				if line.Level != level || line.Agent != "brief" || line.Run != run.ID() || line.Status != status || line.Error != test.log || (line.Stack != "") != (name == "panic") {
+				if line.Level != level || line.Agent != "brief" || line.Run != run.ID() || line.User != "p" || line.Status != status || line.Error != test.log || (line.Stack != "") != (name == "panic") {
 					t.Errorf("logged %s", h.log.String())
 				}
-				if want := []string{fmt.Sprintf("brief %s %v", status, line.Duration)}; !slices.Equal(h.ends, want) {
+				if want := []string{fmt.Sprintf("brief %s %v", status, time.Duration(line.Ms*1e6))}; !slices.Equal(h.ends, want) {
 					t.Errorf("counted %q, want %q", h.ends, want)
 				}
 				if strings.Contains(h.log.String(), "secret") {

@@ -37,7 +37,7 @@ func openData(settings *config.Settings) (*data, error) {
 func (d *data) open() error {
 	dir := d.settings.Data
 	if err := d.mkdir(dir); err != nil {
-		return fmt.Errorf("the data directory %s cannot be made: %w. Make it writable for this user, or set BIO_DATA to one that is", dir, bare(err))
+		return fmt.Errorf("the data directory %s cannot be made: %w. Set BIO_DATA to a directory that this user can write to", dir, bare(err))
 	}
 	probe, err := os.CreateTemp(dir, ".writable-*")
 	if err != nil {
@@ -145,7 +145,7 @@ func readSecret(path string) ([]byte, error) {
 	}
 	secret, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(secret) < 32 {
-		return nil, fmt.Errorf("the root secret %s is damaged. Restore it from your backup; without it everyone must sign in again: then remove it and start anew", path)
+		return nil, fmt.Errorf("the root secret %s is damaged. Restore it from your backup. If you have none, remove it and start again: a new one is made, and everyone signs in anew", path)
 	}
 	return secret, nil
 }

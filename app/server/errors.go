@@ -58,7 +58,7 @@ var outcomes = []struct {
 	{errNoBinding, outcome{http.StatusConflict, "Press Auth again", "Your browser did not send Bio's cookie back. Allow cookies for this page, and press Auth again."}},
 	{passkey.ErrChallengeUsed, outcome{http.StatusConflict, "Press Auth again", "That press was already used. Press Auth again."}},
 	{account.ErrCredentialExists, outcome{http.StatusConflict, "Press Auth again", "That passkey is already registered. Press Auth again to sign in with it."}},
-	{account.ErrInvitation, outcome{http.StatusForbidden, "Not invited", "That invitation was used already or has expired. Ask for a new one, and open it to get in."}},
+	{account.ErrInvitation, outcome{http.StatusForbidden, "Not invited", "That invitation was used already or has expired. If you have an account here, press Auth; otherwise ask for a new one."}},
 	{errNotAllowed, outcome{http.StatusForbidden, "Not invited", "New accounts need an invitation here. Ask whoever runs this site for one, and open its link. If you have a passkey already, press Auth to use it."}},
 	{errCrossSite, outcome{http.StatusForbidden, "Not from here", "Another site sent you here with a form, and that is not allowed. Open Bio itself and press Auth there."}},
 	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "Too large", "That was too large to be a passkey. Press Auth again."}},
@@ -129,7 +129,7 @@ func (s *Server) fail(err error, c echo.Context) {
 	switch {
 	case c.Request().Method == http.MethodHead:
 		err = c.NoContent(o.status)
-	case c.Path() == "/ceremony" || strings.Contains(c.Request().Header.Get("Accept"), "json"):
+	case wantsProblem(c):
 		err = s.problem(c, o)
 	case press:
 		err = s.refusedPress(c, o, err)
@@ -141,6 +141,11 @@ func (s *Server) fail(err error, c echo.Context) {
 	if err != nil {
 		s.log.Error("error page", "error", err, "request", v.requestID)
 	}
+}
+
+// wantsProblem reports whether a program asks, not a page.
+func wantsProblem(c echo.Context) bool {
+	return c.Path() == "/ceremony" || strings.Contains(c.Request().Header.Get("Accept"), "json")
 }
 
 // reason is the class of a refusal, for the log and the trail: never input.

@@ -53,6 +53,9 @@ func (s *Server) home(c echo.Context) error {
 		return err
 	}
 	if err != nil || !i.Usable(s.now()) {
+		if v.signedIn {
+			return s.showHome(c, http.StatusOK, views.Home{Notice: "That invitation was used already or has expired. You are signed in."}, nil)
+		}
 		page := s.authProps(c, binding, returnTo, "")
 		page.Title, page.Notice = "Not invited", outcomeOf(account.ErrInvitation).sentence
 		return s.render(c, http.StatusOK, views.Page(page))
@@ -169,12 +172,17 @@ func (s *Server) signOut(c echo.Context) error {
 // run starts the agent again; the page it leads to shows the run.
 func (s *Server) run(c echo.Context) error {
 	v := visitOf(c)
-	if !v.signedIn {
+	if !v.signedIn && wantsProblem(c) {
 		return errNotSignedIn
 	}
-	s.runs.Start(agentUser(v.user), "")
+	if v.signedIn {
+		s.runs.Start(agentUser(v.user), "")
+	}
 	return c.Redirect(http.StatusSeeOther, "/")
 }
+
+// toFirstPage answers addresses that only forms post to, when someone opens them.
+func toFirstPage(c echo.Context) error { return c.Redirect(http.StatusSeeOther, "/") }
 
 func agentUser(u account.User) agent.User {
 	return agent.User{ID: u.ID, Name: u.Name, Groups: u.Groups}

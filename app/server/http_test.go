@@ -172,8 +172,8 @@ func TestMethodsAndPaths(t *testing.T) {
 		{"GET", "/nowhere", 404}, {"POST", "/nowhere", 404}, {"GET", "/index.html", 404}, {"GET", "//", 404}, {"GET", "/./", 404},
 		{"GET", "//evil.example", 404}, {"GET", "/%09/evil.example", 404}, {"GET", "/ceremony/", 404}, {"GET", "/.env", 404},
 		{"GET", "/assets/", 404}, {"GET", "/assets/../server.go", 404}, {"GET", "/assets/%2e%2e/x", 404},
-		{"PUT", "/", 405}, {"DELETE", "/", 405}, {"TRACE", "/", 405}, {"POST", "/ceremony", 405}, {"GET", "/sign-out", 405},
-		{"GET", "/run", 405}, {"POST", "/healthz", 405}, {"POST", assets.Path("auth.js"), 405},
+		{"PUT", "/", 405}, {"DELETE", "/", 405}, {"TRACE", "/", 405}, {"POST", "/ceremony", 405},
+		{"POST", "/healthz", 405}, {"POST", assets.Path("auth.js"), 405},
 	} {
 		p := b.send(b.request(tt.method, tt.target, nil))
 		if p.status != tt.status {
@@ -273,7 +273,7 @@ func TestProblems(t *testing.T) {
 	b := s.browser()
 	b.header.Set("Accept", "application/json")
 	checkProblem(t, b.get("/nowhere"), 404)
-	checkProblem(t, b.get("/run"), 405)
+	checkProblem(t, b.post("/ceremony", nil), 405)
 	checkProblem(t, b.post("/run", nil), 401)
 	checkProblem(t, b.post("/", nil), 400)
 	cross := b.clone()

@@ -258,7 +258,14 @@ func TestUndoKeepsGroups(t *testing.T) {
 	s := newSite(t)
 	d, older := s.browser().register()
 	b := s.browser()
-	made := b.registerWith(s.device(), "/?invite="+s.invite(time.Time{}, "ops"))
+	if p := b.registerWith(s.device(), "/?invite="+s.invite(time.Time{}, "ops")); p.undo != nil {
+		t.Error("an account with a group is offered to be undone")
+	}
+	b = s.browser()
+	_, made := b.register()
+	if _, err := s.raw.Exec(`UPDATE users SET groups = '["ops"]' WHERE name = ?`, made.account); err != nil {
+		t.Fatal(err)
+	}
 	if p := b.press(made.undo, d.get(made.undo.options)); p.account != older.account {
 		t.Fatalf("%d as %q", p.status, p.account)
 	}

@@ -117,7 +117,10 @@ func (s *Server) register(c echo.Context, p *pressed, binding string) error {
 	if err != nil {
 		return err
 	}
-	page := views.Home{Undo: s.ceremonyProps(binding, passkey.UndoDuplicate(id))}
+	page := views.Home{Notice: ownerNotice(user, account.User{})}
+	if len(user.Groups) == 0 { // else it is not empty, and stays
+		page.Undo = s.ceremonyProps(binding, passkey.UndoDuplicate(id))
+	}
 	if offered := account.Name(reg.UserHandle, 0); user.Name != offered {
 		// The authenticator shows the name that the page offered; tell it the real one.
 		page.Signals = signals(signal{"signalCurrentUserDetails", map[string]any{
@@ -190,7 +193,7 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	for _, ended := range done.Ended {
 		s.sessions.Forget(ended)
 	}
-	page := views.Home{}
+	page := views.Home{Notice: ownerNotice(done.User, used.User)}
 	if in.Undo != "" && !done.Removed {
 		page.Notice = "This is your older account. The newer one, " + v.user.Name + ", was kept: it is no longer new and empty."
 	}
@@ -203,6 +206,14 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	}
 	s.metrics.presses.WithLabelValues("signed in").Inc()
 	return s.welcome(c, p, begun, done.User, used.Credential, page)
+}
+
+// ownerNotice tells a person who has just become an owner.
+func ownerNotice(now, before account.User) string {
+	if now.In(account.Owner) && !before.In(account.Owner) {
+		return "You own this Bio now."
+	}
+	return ""
 }
 
 // usableInvitation is the hash of an invitation that a known person presses

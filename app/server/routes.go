@@ -35,7 +35,9 @@ func (s *Server) routes() http.Handler {
 		{http.MethodPost, "/", limited, s.press},
 		{http.MethodGet, "/ceremony", limited, s.ceremony},
 		{http.MethodPost, "/sign-out", visited, s.signOut},
+		{http.MethodGet, "/sign-out", open, toFirstPage},
 		{http.MethodPost, "/run", limited, s.run},
+		{http.MethodGet, "/run", open, toFirstPage},
 
 		{http.MethodGet, "/.well-known/webauthn", open, s.relatedOrigins},
 		{http.MethodGet, "/assets/*", open, echo.WrapHandler(assets.Handler())},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -171,7 +172,7 @@ func (s *Server) firstOwner(ctx context.Context) (string, error) {
 	if err != nil || !usable {
 		return "", err
 	}
-	return s.settings.Origin() + "/?invite=" + s.keys.owner, nil
+	return inviteLink(s.settings, s.keys.owner), nil
 }
 
 // greeting is the block that a start prints.
@@ -181,7 +182,11 @@ func greeting(settings *config.Settings, link string) string {
 	if err != nil {
 		path = settings.Data
 	}
-	fmt.Fprintf(&b, "\n  Bio is ready at  %s\n  Its data is in   %s\n", settings.Origin(), path)
+	fmt.Fprintf(&b, "\n  Bio is ready at  %s\n", settings.Origin())
+	if _, port, _ := net.SplitHostPort(settings.Listen); port != strconv.Itoa(int(settings.URL.Port)) {
+		fmt.Fprintf(&b, "  It listens on    %s\n", settings.Listen)
+	}
+	fmt.Fprintf(&b, "  Its data is in   %s\n", path)
 	if link != "" {
 		fmt.Fprintf(&b, "  Become its owner %s\n                   (works once: whoever presses Auth there owns this Bio)\n", link)
 	}
