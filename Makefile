@@ -49,4 +49,4 @@ vuln:
 	$(GOVULNCHECK) ./...
 
 image:
-	docker build --build-arg VERSION=$(VERSION) --tag bio:$(VERSION) .
+	docker build --build-arg VERSION=$(VERSION) --tag bio:$(VERSION) --tag bio:latest .

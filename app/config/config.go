@@ -338,10 +338,10 @@ func (l *loader) origins(own Origin) []Origin {
 	return all
 }
 
-// The shortest idle limit is the interval at which activity is written.
+// Activity is written once a minute: a window not well above that would not roll.
 // The longest session is as long as browsers keep a cookie.
 const (
-	minSession = time.Minute
+	minSession = 5 * time.Minute
 	maxSession = 400 * 24 * time.Hour
 )
 

@@ -59,6 +59,7 @@ type draft struct {
 	attested   []byte // attested credential data
 	extensions []byte
 	format     string         // of the attestation
+	statement  []byte         // CBOR map, empty unless it is set
 	out        map[string]any // replaces members of the credential once it is signed
 	response   map[string]any // replaces members of its response once it is signed
 }
@@ -120,7 +121,11 @@ func (d *device) create(o passkey.Offer, changes ...func(*draft)) []byte {
 	authData := f.authenticatorData()
 	object := append([]byte("\xa3\x63fmt"), byte(0x60+len(f.format)))
 	object = append(object, f.format...)
-	object = append(object, "\x67attStmt\xa0\x68authData\x59"...)
+	if f.statement == nil {
+		f.statement = []byte{0xa0}
+	}
+	object = append(append(object, "\x67attStmt"...), f.statement...)
+	object = append(object, "\x68authData\x59"...)
 	object = binary.BigEndian.AppendUint16(object, uint16(len(authData)))
 	return d.answer(f, map[string]any{"attestationObject": encode(append(object, authData...))})
 }

@@ -144,6 +144,12 @@ func TestRegisterRefused(t *testing.T) {
 			rsa := append([]byte("\xa4\x01\x03\x03\x39\x01\x00\x20\x59\x9c\x40"), bytes.Repeat([]byte{0xff}, 40000)...)
 			f.attested = bytes.Replace(d.attestedData(), d.Key.AttestationData(), append(rsa, "\x21\x43\x01\x00\x01"...), 1)
 		}},
+		"a signature that takes seconds to verify": {"key too large", func(_ *device, f *draft) {
+			f.format, f.statement = "packed", append([]byte("\xa2\x63alg\x26\x63sig\x59\x04\x01"), make([]byte, 1025)...)
+		}},
+		"a statement of 9 KiB": {"key too large", func(_ *device, f *draft) {
+			f.format, f.statement = "packed", append([]byte("\xa1\x63x5c\x81\x59\x24\x00"), make([]byte, 9<<10)...)
+		}},
 		"attested id not the id": {"not valid", func(d *device, f *draft) { f.attested = bytes.Replace(f.attested, d.ID, make([]byte, 32), 1) }},
 		"algorithm not offered": {"algorithm not offered", func(_ *device, f *draft) {
 			f.attested = bytes.Replace(f.attested, []byte{3, 0x26}, []byte{3, 0x38, 46}, 1)

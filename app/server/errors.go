@@ -165,7 +165,7 @@ func reason(err error) string {
 		{passkey.ErrChallengeUsed, "replayed"}, {passkey.ErrChallenge, "expired"}, {passkey.ErrUnknown, "unknown passkey"},
 		{passkey.ErrMalformed, "malformed"}, {errNoCredential, "no credential"}, {errNotFormFields, "malformed"},
 		{account.ErrCredentialExists, "already registered"}, {account.ErrInvitation, "invitation"},
-		{errNotAllowed, "registration not allowed"}, {errCrossSite, "cross site"},
+		{errNotAllowed, "registration not allowed"}, {errNotSignedIn, "not signed in"}, {errCrossSite, "cross site"},
 		{errNoBinding, "no binding"}, {errTooLarge, "too large"}, {store.ErrNamesTaken, "names taken"},
 	} {
 		if errors.Is(err, class.err) {

@@ -61,13 +61,16 @@ func (s *Server) home(c echo.Context) error {
 		return s.render(c, http.StatusOK, views.Page(page))
 	}
 	page := s.authProps(c, binding, returnTo, invite)
-	page.Invited, page.Known = invited(i, v), page.Known || v.signedIn
+	page.Invited, page.Known = invited(i, v, page.Closed), page.Known || v.signedIn
 	return s.render(c, http.StatusOK, views.Page(page))
 }
 
 // invited says what an invitation gives.
-func invited(i account.Invitation, v *visit) string {
+func invited(i account.Invitation, v *visit, closed bool) string {
 	what := "You are invited. Press Auth to come in."
+	if closed {
+		what = "This invitation is for someone who has an account here. Press Auth to use it."
+	}
 	if (account.User{Groups: i.Groups}).In(account.Owner) {
 		what = "Whoever presses Auth here becomes an owner of this Bio."
 	}

@@ -662,7 +662,18 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// Labels are of fixed sets, whatever clients invent.
+// All clients together are limited too.
+func TestTotalLimit(t *testing.T) {
+	s := newSite(t, "BIO_RATE_LIMIT=1/h,1")
+	for i := range 251 {
+		b := s.browser()
+		b.addr = fmt.Sprintf("203.0.113.%d:1", i)
+		if p := b.get("/ceremony"); (p.status == http.StatusTooManyRequests) != (i == 250) {
+			t.Fatalf("client %d: %d", i, p.status)
+		}
+	}
+}
+
 // Pages of other origins may use the same passkeys where the operator says so.
 func TestRelatedOrigins(t *testing.T) {
 	s := newSite(t, "BIO_ORIGINS=https://bio.example.net")
@@ -673,6 +684,7 @@ func TestRelatedOrigins(t *testing.T) {
 	}
 }
 
+// Labels are of fixed sets, whatever clients invent.
 func TestMetrics(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()

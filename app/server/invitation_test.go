@@ -274,6 +274,53 @@ func TestUndoKeepsGroups(t *testing.T) {
 	}
 }
 
+// An undo asked for by a session that has just ended elsewhere, where this
+// server still remembers it, is a person who is signed out.
+func TestUndoAfterSignOutElsewhere(t *testing.T) {
+	here := newSite(t)
+	there := environment{like: here}.site(t)
+	d, _ := here.browser().register()
+	b := here.browser()
+	_, made := b.register()
+	c := there.browser()
+	c.cookies = b.clone().cookies
+	c.checkSignedIn(made.account)
+	if p := b.post("/sign-out", nil); p.status != http.StatusSeeOther {
+		t.Fatal(p.status)
+	}
+	p := c.press(made.undo, d.get(made.undo.options))
+	if p.status != http.StatusUnauthorized || p.account != "" || p.auth == nil || c.cookies["bio"] != "" {
+		t.Errorf("%d as %q, button %t, cookie %q", p.status, p.account, p.auth != nil, c.cookies["bio"])
+	}
+	if n := here.rows()["users"]; n != 2 {
+		t.Errorf("%d accounts, want both", n)
+	}
+}
+
+// An owner's link of an earlier root secret, which was not used, is replaced.
+func TestOwnerLinkReplaced(t *testing.T) {
+	closed := []string{"BIO_REGISTRATION=closed"}
+	s := environment{settings: closed}.site(t)
+	old := strings.TrimPrefix(must(server.FirstOwner(context.Background(), s.Server)), local)
+	rotated := environment{like: s, settings: closed, secret: []byte("a new root secret of 32 bytes ok")}.site(t)
+	link := strings.TrimPrefix(must(server.FirstOwner(context.Background(), rotated.Server)), local)
+	if f := rotated.browser().get(old).auth; f.fields.Has("invite") {
+		t.Error("the old link works")
+	}
+	if p := rotated.browser().registerWith(rotated.device(), link); p.status != http.StatusOK || rotated.groups(p.account) != `["owner"]` {
+		t.Errorf("the new link: %d", p.status)
+	}
+}
+
+// Where nobody new may come in, an ordinary invitation is for those who are in.
+func TestInvitationWhereClosed(t *testing.T) {
+	s := newSite(t, "BIO_REGISTRATION=closed")
+	p := s.browser().get("/?invite=" + s.invite(time.Time{}, "ops"))
+	if !strings.Contains(p.body, "for someone who has an account here") {
+		t.Error("a stranger is not told whom the invitation is for")
+	}
+}
+
 // Pressing the undo with the new passkey itself changes nothing.
 func TestUndoWithItself(t *testing.T) {
 	s := newSite(t)

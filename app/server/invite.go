@@ -29,6 +29,9 @@ func Invite(ctx context.Context, settings *config.Settings, groups []string, ttl
 			return "", fmt.Errorf("%q is not a group: a group has up to 64 lower-case letters, digits, dots, hyphens and underscores", group)
 		}
 	}
+	if settings.Registration == config.RegistrationClosed && len(groups) == 0 {
+		return "", errors.New("BIO_REGISTRATION is closed, so nobody new can come in: set it to invite, or give --group for someone who has an account")
+	}
 	if ttl < 0 {
 		return "", fmt.Errorf("an invitation cannot have expired already: write a time such as 168h, or 0")
 	}

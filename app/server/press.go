@@ -157,17 +157,23 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 		return err
 	}
 	begun := s.sessions.Begin(used.User.ID, used.Credential, used.UserVerified, v.client(r))
-	entry := audit.Entry{
+	signedIn := audit.Entry{
 		Kind: audit.SignedIn, Actor: used.User.ID, Credential: used.Credential.ID, Session: begun.ID, Client: begun.Client,
 	}
-	entries := []audit.Entry{entry}
-	if used.CounterStuck {
-		entry.Kind, entry.Reason = audit.CounterAnomaly, "synced passkey"
-		entries = append(entries, entry)
-	}
-	if used.BecameEligible {
-		entry.Kind, entry.Reason = audit.BackupEligibleChanged, "now eligible"
-		entries = append(entries, entry)
+	var noticed []audit.Entry
+	for _, n := range []struct {
+		seen   bool
+		kind   audit.Kind
+		reason string
+	}{
+		{used.CounterStuck, audit.CounterAnomaly, "synced passkey"},
+		{used.BecameEligible, audit.BackupEligibleChanged, "now eligible"},
+	} {
+		if n.seen {
+			entry := signedIn
+			entry.Kind, entry.Reason = n.kind, n.reason
+			noticed = append(noticed, entry)
+		}
 	}
 	in := store.SignIn{
 		Press: store.Press{
@@ -181,11 +187,14 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	if purpose != passkey.SignIn && v.user.ID != used.User.ID {
 		in.Undo, in.UndoAfter = v.user.ID, s.now().Add(-undoFor)
 	}
-	done, err := s.db.SignIn(r.Context(), in, entries...)
+	done, err := s.db.SignIn(r.Context(), in, signedIn, noticed...)
 	switch {
 	case errors.Is(err, account.ErrNotFound): // removed while this press was verified
 		return passkey.ErrUnknown
 	case errors.Is(err, session.ErrNone): // ended elsewhere, and with it the right to undo
+		s.sessions.Forget(v.session.ID)
+		s.cookies.signOut(c.Response())
+		v.signedIn, v.session, v.user = false, session.Session{}, account.User{}
 		return errNotSignedIn
 	case err != nil:
 		return err

@@ -126,6 +126,30 @@ func TestRefusedKeepsReturnTo(t *testing.T) {
 	}
 }
 
+// Also when the press was refused before its form was read.
+func TestTooManyKeepsReturnTo(t *testing.T) {
+	s := newSite(t, "BIO_RATE_LIMIT=1/h,1")
+	b := s.browser()
+	page := b.get("/?return_to=/account")
+	b.press(page.auth, "{}")
+	if p := b.press(page.auth, "{}"); p.status != http.StatusTooManyRequests || p.auth.fields.Get("return_to") != "/account" {
+		t.Errorf("%d, return_to %q", p.status, p.auth.fields.Get("return_to"))
+	}
+}
+
+// After a database error nothing is known of a passkey, and it is left alone.
+func TestNoSignalWithoutDatabase(t *testing.T) {
+	s := newSite(t)
+	b := s.browser()
+	f := b.get("/").auth
+	credential := s.device().create(f.options)
+	s.clock.Advance(10 * time.Minute)
+	s.db.Close()
+	if p := b.press(f, credential); p.status != http.StatusConflict || p.signals != "" {
+		t.Errorf("%d, signals %q", p.status, p.signals)
+	}
+}
+
 // The sentences of the contract's status table.
 const (
 	sayScript     = "A passkey can only be asked for by a script"

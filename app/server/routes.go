@@ -48,11 +48,11 @@ func (s *Server) routes() http.Handler {
 		{http.MethodHead, "/readyz", open, s.readyz},
 	} {
 		var before []echo.MiddlewareFunc
-		if r.by >= limited {
-			before = append(before, s.limit)
-		}
 		if r.by >= visited {
 			before = append(before, s.recognise)
+		}
+		if r.by >= limited {
+			before = append(before, s.limit)
 		}
 		e.Add(r.method, r.path, r.handler, before...)
 	}

@@ -51,7 +51,7 @@ var ErrServing = errors.New("serving stopped")
 // Run opens what the settings name, serves until ctx is done, then drains; the
 // secret, the database and the clock of o are its own. Once it is ready it prints
 // one short block to out. A start that fails leaves nothing behind that was not
-// there.
+// there, but perhaps an empty database that the next start takes up.
 func Run(ctx context.Context, o Options, out io.Writer) error {
 	settings := o.Settings
 	web, err := listen("BIO_LISTEN", settings.Listen)

@@ -116,7 +116,8 @@ func (k *Keeper) Token(s Session, u account.User, synced bool) (string, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.remember(sha256.Sum256([]byte(compact)), &entry{s, u, k.Now()})
+	// Its first check reads the row, in case it has ended since it was stored.
+	k.remember(sha256.Sum256([]byte(compact)), &entry{session: s, user: u})
 	return compact, nil
 }
 

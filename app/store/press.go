@@ -51,7 +51,7 @@ type SignedIn struct {
 // user as it was stored. Errors: passkey.ErrChallengeUsed before any other,
 // passkey.ErrChallenge when it expired meanwhile, account.ErrInvitation,
 // account.ErrCredentialExists, ErrNamesTaken.
-func (db *DB) Register(ctx context.Context, r Registration, entries ...audit.Entry) (account.User, error) {
+func (db *DB) Register(ctx context.Context, r Registration, entry audit.Entry, more ...audit.Entry) (account.User, error) {
 	var user account.User
 	err := db.write(ctx, func(t *tx) error {
 		if err := consume(t, r.Press); err != nil {
@@ -77,7 +77,7 @@ func (db *DB) Register(ctx context.Context, r Registration, entries ...audit.Ent
 		if err != nil {
 			return err
 		}
-		return appendTrail(t, user.ID, concat(entries, used, replaced)...)
+		return appendTrail(t, user.ID, concat([]audit.Entry{entry}, more, used, replaced)...)
 	})
 	if err != nil {
 		return account.User{}, err
@@ -90,8 +90,10 @@ func (db *DB) Register(ctx context.Context, r Registration, entries ...audit.Ent
 // replaced, removes an account made by accident, and appends the entries; those
 // without an actor get the user. Errors: passkey.ErrChallengeUsed before any
 // other, passkey.ErrChallenge when it expired meanwhile, account.ErrNotFound
-// when the credential has gone, account.ErrInvitation.
-func (db *DB) SignIn(ctx context.Context, s SignIn, entries ...audit.Entry) (SignedIn, error) {
+// when the credential has gone, a *passkey.Refusal when its counter was overtaken,
+// account.ErrInvitation, session.ErrNone when the session that asks for the undo
+// has ended.
+func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...audit.Entry) (SignedIn, error) {
 	var out SignedIn
 	err := db.write(ctx, func(t *tx) error {
 		if err := consume(t, s.Press); err != nil {
@@ -130,7 +132,7 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entries ...audit.Entry) (Sig
 			out.Ended = append(out.Ended, ended...)
 			if out.Removed {
 				undone = []audit.Entry{s.entry(audit.DuplicateUndone, map[string]string{
-					"user": out.RemovedUser.ID, "name": out.RemovedUser.Name,
+					"user": out.RemovedUser.ID,
 				})}
 			}
 		}
@@ -138,7 +140,7 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entries ...audit.Entry) (Sig
 			return err
 		}
 		out.User = user
-		return appendTrail(t, user.ID, concat(entries, used, replaced, undone)...)
+		return appendTrail(t, user.ID, concat([]audit.Entry{entry}, more, used, replaced, undone)...)
 	})
 	if err != nil {
 		return SignedIn{}, err
