@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	series   sync.Map // answer to seriesOf: looking labels up costs more than counting
 	presses  *prometheus.CounterVec
 	runs     *prometheus.CounterVec
 	runTime  *prometheus.HistogramVec
@@ -47,9 +49,27 @@ func newMetrics() *metrics {
 	return m
 }
 
+type answer struct {
+	method, route string
+	status        int
+}
+
+type seriesOf struct {
+	requests prometheus.Counter
+	duration prometheus.Observer
+}
+
 func (m *metrics) answered(method, route string, status int, took time.Duration) {
-	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(route).Observe(took.Seconds())
+	a := answer{method, route, status}
+	found, ok := m.series.Load(a)
+	if !ok {
+		found, _ = m.series.LoadOrStore(a, seriesOf{
+			m.requests.WithLabelValues(method, route, strconv.Itoa(status)), m.duration.WithLabelValues(route),
+		})
+	}
+	series := found.(seriesOf)
+	series.requests.Inc()
+	series.duration.Observe(took.Seconds())
 }
 
 func (m *metrics) ran(agent, status string, took time.Duration) {

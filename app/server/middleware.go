@@ -32,9 +32,13 @@ type visit struct {
 	reason    string   // of a refusal, for the log
 }
 
-const visitKey = "visit"
+// withVisit is the context that everything inside observe gets.
+type withVisit struct {
+	echo.Context
+	visit
+}
 
-func visitOf(c echo.Context) *visit { return c.Get(visitKey).(*visit) }
+func visitOf(c echo.Context) *visit { return &c.(*withVisit).visit }
 
 // client is what is kept of where a request came from.
 func (v *visit) client(r *http.Request) audit.Client {
@@ -68,11 +72,14 @@ func (s *Server) fromProxy(r *http.Request) bool {
 // observe surrounds everything: it gives the request its id, turns a panic and an
 // error into an answer, and writes the one log line.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
+	next = contained(next)
+	return func(outer echo.Context) error {
+		c := &withVisit{Context: outer}
 		began := time.Now()
 		r := c.Request()
 		addr, _ := netip.ParseAddr(c.RealIP())
-		v := &visit{addr: addr}
+		v := &c.visit
+		v.addr = addr
 		if given := r.Header.Get(echo.HeaderXRequestID); given != "" && s.fromProxy(r) && requestID.MatchString(given) {
 			v.requestID = given
 		} else {
@@ -80,16 +87,15 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			rand.Read(raw)
 			v.requestID = base64.RawURLEncoding.EncodeToString(raw)
 		}
-		c.Set(visitKey, v)
 		c.Response().Header()[echo.HeaderXRequestID] = []string{v.requestID}
 		if s.draining.Load() {
 			c.Response().Header()["Connection"] = []string{"close"}
 		}
 
-		err := contained(next)(c)
+		err := next(c)
 		late := c.Response().Committed // then the page itself has said what it could
 		if err != nil {
-			c.Error(err)
+			s.fail(err, c)
 		}
 
 		route, took, status := c.Path(), time.Since(began), c.Response().Status

@@ -22,7 +22,6 @@ func (s *Server) routes() http.Handler {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = clientAddress(s.settings.TrustedProxies)
-	e.HTTPErrorHandler = s.fail
 	e.Use(s.observe, s.protect())
 
 	for _, r := range []struct {
@@ -47,14 +46,15 @@ func (s *Server) routes() http.Handler {
 		{http.MethodGet, "/readyz", open, s.readyz},
 		{http.MethodHead, "/readyz", open, s.readyz},
 	} {
-		var before []echo.MiddlewareFunc
-		if r.by >= visited {
-			before = append(before, s.recognise)
-		}
+		// Composed here, once: echo would compose them for every request.
+		handler := r.handler
 		if r.by >= limited {
-			before = append(before, s.limit)
+			handler = s.limit(handler)
 		}
-		e.Add(r.method, r.path, r.handler, before...)
+		if r.by >= visited {
+			handler = s.recognise(handler)
+		}
+		e.Add(r.method, r.path, handler)
 	}
 	return e
 }
