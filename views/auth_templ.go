@@ -214,7 +214,7 @@ func Page(a Auth) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if a.Closed {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "One press signs you in with your passkey.<br>New here? You need an invitation from whoever runs this site.")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "One press signs you in with your passkey.<br>New here? You need an invitation.")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

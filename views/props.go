@@ -61,6 +61,5 @@ type Failure struct {
 	Status    int    // HTTP status
 	Title     string // a few words
 	Sentence  string // what to do
-	Back      bool   // whether a link to the first page helps
 	RequestID string // for a report; shown small, or empty
 }

@@ -67,7 +67,7 @@ func pages() map[string]templ.Component {
 		),
 	}
 	failure := func(status int, title, sentence, id string) templ.Component {
-		return FailurePage(Failure{Status: status, Title: title, Sentence: sentence, Back: true, RequestID: id})
+		return FailurePage(Failure{Status: status, Title: title, Sentence: sentence, RequestID: id})
 	}
 	return map[string]templ.Component{
 		"auth":           Page(Auth{Ceremony: first}),
@@ -87,7 +87,6 @@ func pages() map[string]templ.Component {
 		"429":            failure(429, "Too many tries", "Try again in 30 seconds.", ""),
 		"500":            failure(500, "That went wrong", "Nothing was changed. Try again in a moment.", "01JD7Q2M8T"),
 		"503":            failure(503, "Not just now", "Nothing was changed. Try again in a few seconds.", "01JD7Q2M8T"),
-		"503-stay":       FailurePage(Failure{Status: 503, Title: "Not just now", Sentence: "Try again in a few seconds."}),
 		"reload":         Reload(),
 	}
 }
@@ -254,7 +253,7 @@ func filled(s string) map[string]templ.Component {
 				agent.Event{Kind: 99, Text: s},
 			),
 		}}),
-		"failure": FailurePage(Failure{Status: 400, Title: s, Sentence: s, Back: true, RequestID: s}),
+		"failure": FailurePage(Failure{Status: 400, Title: s, Sentence: s, RequestID: s}),
 	}
 }
 

@@ -135,7 +135,7 @@ func (s *Server) fail(err error, c echo.Context) {
 		err = s.refusedPress(c, o, err)
 	default:
 		err = s.render(c, o.status, views.FailurePage(views.Failure{
-			Status: o.status, Title: o.title, Sentence: o.sentence, Back: true, RequestID: v.requestID,
+			Status: o.status, Title: o.title, Sentence: o.sentence, RequestID: v.requestID,
 		}))
 	}
 	if err != nil {

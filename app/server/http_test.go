@@ -2,9 +2,11 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"bio/app/config"
 	"bio/app/server"
 	"bio/assets"
 )
@@ -659,6 +662,23 @@ func TestHead(t *testing.T) {
 		if answer.StatusCode != want || len(body) != 0 {
 			t.Errorf("%s: %d, %d bytes", target, answer.StatusCode, len(body))
 		}
+	}
+}
+
+// A handler that panics is our fault in words, and an error in the log.
+func TestPanic(t *testing.T) {
+	var log bytes.Buffer
+	s, err := server.New(server.Options{ // without a database: to ask it panics
+		Settings: must(config.Load(nil)), Secret: make([]byte, 32), Now: time.Now, Log: slog.New(slog.NewJSONHandler(&log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?invite="+encode(make([]byte, 18)), nil))
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "it was written down") ||
+		strings.Contains(w.Body.String(), "nil pointer") || !strings.Contains(log.String(), "nil pointer") {
+		t.Errorf("%d %s\n%s", w.Code, w.Body, &log)
 	}
 }
 
