@@ -5,6 +5,7 @@ package views
 import (
 	"errors"
 	"iter"
+	"time"
 
 	"bio/agent"
 )
@@ -55,6 +56,22 @@ type Run struct {
 // ErrView says that the component of a View event failed or panicked. The page
 // shows a sentence in its place.
 var ErrView = errors.New("views: component failed")
+
+// Account is the person's own page.
+type Account struct {
+	Name     string     // of the account
+	Activity []Activity // newest first
+	Newest   bool       // this is the first page of the activity
+	Older    string     // address of the page of older acts, or empty
+}
+
+// Activity is one act of the person's trail, in words.
+type Activity struct {
+	Words    string    // "Signed in with Firefox on Linux, from 203.0.113.0/24"
+	When     string    // "3 minutes ago"
+	At       time.Time // shown in full on demand, UTC
+	Alarming bool      // something to look at: a refused attempt, a counter that fell
+}
 
 // Failure is a page that says that something is not there or not now.
 type Failure struct {

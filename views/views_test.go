@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/a-h/templ"
 	"github.com/google/go-cmp/cmp"
@@ -66,6 +67,11 @@ func pages() map[string]templ.Component {
 			agent.Event{Kind: agent.Approval, Text: "deploy-bot waits for your approval."},
 		),
 	}
+	at := time.Date(2026, 11, 21, 15, 31, 7, 0, time.FixedZone("CET", 3600))
+	acts := []Activity{
+		{Words: "Signed in with Firefox on Linux, from 203.0.113.0/24", When: "3 minutes ago", At: at},
+		{Words: "Refused a sign-in from 2001:db8:1234::/48: the signature was wrong", When: "yesterday", At: at.AddDate(0, 0, -1), Alarming: true},
+	}
 	failure := func(status int, title, sentence, id string) templ.Component {
 		return FailurePage(Failure{Status: status, Title: title, Sentence: sentence, RequestID: id})
 	}
@@ -81,6 +87,11 @@ func pages() map[string]templ.Component {
 		"home-notice":    HomePage(back),
 		"home-kinds":     HomePage(kinds),
 		"home-no-run":    HomePage(Home{Account: "cedar-otter-42"}),
+		"account":        AccountPage(Account{Name: "cedar-otter-42", Activity: acts, Newest: true, Older: "/account?before=17"}),
+		"account-later":  AccountPage(Account{Name: "cedar-otter-42", Activity: acts[1:], Older: "/account?before=3&x=1"}),
+		"account-last":   AccountPage(Account{Name: "cedar-otter-42", Activity: acts[:1]}),
+		"account-new":    AccountPage(Account{Name: "cedar-otter-42", Newest: true}),
+		"account-past":   AccountPage(Account{Name: "cedar-otter-42"}),
 		"403":            failure(403, "Not from here", "That came from another site, so nothing was done.", ""),
 		"404":            failure(404, "Nothing here", "There is no page at this address.", ""),
 		"405":            failure(405, "Not that way", "This address does not take that kind of request.", ""),
@@ -184,6 +195,9 @@ func TestPolicy(t *testing.T) {
 				case "h1":
 					headings++
 				case "script":
+					if strings.HasPrefix(name, "account") {
+						t.Error("a script on a page that needs none")
+					}
 					if src, _ := attr(n, "src"); n.FirstChild != nil || !strings.HasPrefix(src, "/assets/auth.") {
 						t.Errorf("script %q", src)
 					}
@@ -253,6 +267,9 @@ func filled(s string) map[string]templ.Component {
 				agent.Event{Kind: 99, Text: s},
 			),
 		}}),
+		"account": AccountPage(Account{Name: s, Older: s, Activity: []Activity{
+			{Words: s, When: s}, {Words: s, When: s, Alarming: true},
+		}}),
 		"failure": FailurePage(Failure{Status: 400, Title: s, Sentence: s, RequestID: s}),
 	}
 }
@@ -305,6 +322,7 @@ func TestHostile(t *testing.T) {
 	for _, s := range hostile {
 		auth := parse(t, text(t, filled(s)["auth"]))
 		home := parse(t, text(t, filled(s)["home"]))
+		account := parse(t, text(t, filled(s)["account"]))
 		for _, place := range []struct {
 			what, got string
 		}{
@@ -315,6 +333,9 @@ func TestHostile(t *testing.T) {
 			{"event", inner(find(t, home, "data-kind", "text"))},
 			{"data", inner(find(t, home, "data-kind", "data"))},
 			{"final", inner(find(t, home, "data-final", ""))},
+			{"name", must(attr(find(t, account, "data-account", ""), "data-account"))},
+			{"words", inner(find(t, account, "role", "list").FirstChild.FirstChild)},
+			{"when", inner(find(t, account, "datetime", ""))},
 		} {
 			if place.got != s {
 				t.Errorf("%s: %q became %q", place.what, s, place.got)
