@@ -33,6 +33,7 @@ var only = map[string][]string{
 	"github.com/a-h/templ":                      {"bio/views", "bio/agent", "bio/app/server"},
 	"github.com/prometheus/client_golang":       {"bio/app/server"},
 	"github.com/hashicorp/golang-lru":           {"bio/app/session", "bio/app/server"},
+	"golang.org/x/mod/sumdb":                    {"bio/app/audit", "bio/app/store", "bio/app/server"},
 	"golang.org/x/time":                         {"bio/app/server"},
 	"golang.org/x/net/publicsuffix":             {"bio/app/config"},
 }

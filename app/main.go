@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return fine
 	}
 	fmt.Fprintf(errs, "bio: %v\n", err)
-	if found := (finding{}); errors.As(err, &found) || errors.Is(err, server.ErrServing) {
+	if errors.As(err, new(finding)) || errors.Is(err, server.ErrServing) || errors.Is(err, server.ErrTrail) {
 		return wrong
 	}
 	return usage
@@ -74,7 +74,7 @@ func command() *cobra.Command {
 			Use: "healthcheck", Short: "Ask the running server whether it is alive, for containers without a shell",
 			Args: cobra.NoArgs, RunE: healthcheck,
 		},
-		invite(),
+		invite(), users(), trail(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) {
@@ -98,40 +98,13 @@ func settingsHelp() string {
 	return b.String()
 }
 
-func invite() *cobra.Command {
-	var groups []string
-	var ttl time.Duration
-	c := &cobra.Command{
-		Use: "invite", Short: "Make a link that lets one person in", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			settings, err := config.Load(os.Environ())
-			if err != nil {
-				return err
-			}
-			link, err := server.Invite(c.Context(), settings, groups, ttl)
-			if err != nil {
-				return err
-			}
-			until := ""
-			if ttl > 0 {
-				until = ", within " + ttl.String()
-			}
-			fmt.Fprintf(c.OutOrStdout(), "%s\n(works once%s)\n", link, until)
-			return nil
-		},
-	}
-	c.Flags().StringSliceVar(&groups, "group", nil, "what the person becomes a member of; can be given several times")
-	c.Flags().DurationVar(&ttl, "ttl", 7*24*time.Hour, "how long the link works; 0 until it is used")
-	return c
-}
-
 func serve(c *cobra.Command, _ []string) error {
 	settings, err := config.Load(os.Environ())
 	if err != nil {
 		return err
 	}
 	return server.Run(c.Context(), server.Options{
-		Settings: settings, Agent: hook, Log: logger(c.ErrOrStderr(), settings.Log),
+		Settings: settings, Agent: hook, Log: logger(c.ErrOrStderr(), settings.Log), Version: version,
 	}, c.OutOrStdout())
 }
 

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"flag"
 	"net"
 	"net/http"
 	"strconv"
@@ -8,7 +12,14 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"bio/app/account"
+	"bio/app/audit"
+	"bio/app/session"
+	"bio/app/store"
 )
+
+var update = flag.Bool("update", false, "write what the scripts compare with")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"bio": main})
@@ -17,7 +28,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs the command line as a person would: testdata/script.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: "testdata/script", UpdateScripts: *update,
 		Setup: func(e *testscript.Env) error {
 			free, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -30,6 +41,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await":  await,
 			"occupy": occupy,
+			"person": person,
 		},
 	})
 }
@@ -48,6 +60,24 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s does not answer: %v", args[0], err)
 		}
 	}
+}
+
+// person makes an account with a passkey and a session: person NAME.
+func person(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := context.Background()
+	db, err := store.Open(ctx, "file:"+ts.MkAbs("data/bio.db"), time.Now)
+	ts.Check(err)
+	defer db.Close()
+	name, sum, now := args[0], sha256.Sum256([]byte(args[0])), time.Now()
+	id := account.UserID(sum[:])
+	_, err = db.Register(ctx, store.Registration{
+		Press: store.Press{Challenge: []byte(rand.Text()), Expires: now.Add(time.Minute), Session: session.Session{
+			ID: "session of " + name, UserID: id, CreatedAt: now, SeenAt: now, AuthTime: now, ExpiresAt: now.Add(time.Hour),
+		}},
+		User: account.User{ID: id, Handle: sum[:]}, Names: []string{name},
+		Credential: account.Credential{ID: sum[:], PublicKey: sum[:], AAGUID: make([]byte, 16)},
+	}, audit.Entry{Kind: audit.Registered, Client: audit.Client{Network: "203.0.113.0/24"}})
+	ts.Check(err)
 }
 
 // occupy takes the port for the rest of the script.

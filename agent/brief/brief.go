@@ -67,6 +67,7 @@ const (
 type Act struct {
 	Kind Kind
 	Visit
+	Count int // how many times, when these are told as one; 0: once
 }
 
 // stale is how long a passkey may go unused before the briefing asks about it.
@@ -144,7 +145,7 @@ func greet(word, name string) string {
 }
 
 func lastTime(f Facts, now time.Time) string {
-	sentence := "You were last here " + ago(now, f.Last.At)
+	sentence := "You were last here " + Ago(now, f.Last.At)
 	if justNow(now, f.Last.At) {
 		sentence = "You were here just now"
 	}
@@ -178,16 +179,16 @@ func whatIsNew(f Facts, now time.Time) (news []string, alarming bool) {
 
 	if odd := acts[CounterAnomaly]; len(odd) > 0 {
 		last := odd[len(odd)-1]
-		news = append(news, capital(yours)+" miscounted its uses"+times(len(odd), last, now)+f.from(last)+
+		news = append(news, capital(yours)+" miscounted its uses"+times(count(odd), last, now)+f.from(last)+
 			". That can mean that a copy of it exists.")
 		alarming = true
 	}
 
 	if added := addedSince(f); len(added) > 0 {
 		newest := added[len(added)-1]
-		line := "A passkey was added " + ago(now, newest.Created)
+		line := "A passkey was added " + Ago(now, newest.Created)
 		if len(added) > 1 {
-			line = fmt.Sprintf("%d passkeys were added, the newest %s", len(added), ago(now, newest.Created))
+			line = fmt.Sprintf("%d passkeys were added, the newest %s", len(added), Ago(now, newest.Created))
 		}
 		if name := called(newest); name != "" {
 			line += " " + name
@@ -198,9 +199,9 @@ func whatIsNew(f Facts, now time.Time) (news []string, alarming bool) {
 
 	if refused := acts[Refused]; len(refused) > 0 {
 		last := refused[len(refused)-1]
-		line := "An attempt to sign in with " + yours + " was refused " + ago(now, last.At)
-		if n := len(refused); n > 1 {
-			line = fmt.Sprintf("%d attempts to sign in with %s were refused, the last %s", n, yours, ago(now, last.At))
+		line := "An attempt to sign in with " + yours + " was refused " + Ago(now, last.At)
+		if n := count(refused); n > 1 {
+			line = fmt.Sprintf("%d attempts to sign in with %s were refused, the last %s", n, yours, Ago(now, last.At))
 		}
 		news = append(news, line+f.from(last)+". Nobody got in that way.")
 		alarming = alarming || slices.ContainsFunc(refused, func(a Act) bool { return !f.here(a) })
@@ -208,7 +209,7 @@ func whatIsNew(f Facts, now time.Time) (news []string, alarming bool) {
 
 	if visits := acts[SignedIn]; len(visits) > 0 {
 		last := visits[len(visits)-1]
-		news = append(news, "You also signed in"+times(len(visits), last, now)+f.from(last)+".")
+		news = append(news, "You also signed in"+times(count(visits), last, now)+f.from(last)+".")
 		alarming = alarming || slices.ContainsFunc(visits, f.strange)
 	}
 
@@ -310,7 +311,7 @@ func passkeys(all []Passkey, now time.Time) (safety, step string) {
 	safety = fmt.Sprintf("You have %d passkeys, so that losing one does not lock you out.", len(all))
 	oldest := slices.MinFunc(all, func(a, b Passkey) int { return a.seen().Compare(b.seen()) })
 	if seen := oldest.seen(); !seen.IsZero() && now.Sub(seen) > stale {
-		step = "One of them was last used " + ago(now, seen)
+		step = "One of them was last used " + Ago(now, seen)
 		if name := called(oldest); name != "" {
 			step += " " + name
 		}
@@ -359,22 +360,30 @@ func called(p Passkey) string {
 	return "(" + string(name) + ")"
 }
 
+// count is how often it happened.
+func count(acts []Act) (n int) {
+	for _, act := range acts {
+		n += max(1, act.Count)
+	}
+	return n
+}
+
 // times is how often something happened, and when last.
 func times(n int, last Act, now time.Time) string {
 	switch n {
 	case 1:
-		return " " + ago(now, last.At)
+		return " " + Ago(now, last.At)
 	case 2:
-		return " twice, the last time " + ago(now, last.At)
+		return " twice, the last time " + Ago(now, last.At)
 	}
-	return fmt.Sprintf(" %d times, the last %s", n, ago(now, last.At))
+	return fmt.Sprintf(" %d times, the last %s", n, Ago(now, last.At))
 }
 
 func justNow(now, t time.Time) bool { return now.Sub(t) < time.Minute }
 
-// ago is how long before now t was, in words. Days are counted in 24 hours, for
+// Ago is how long before now t was, in words. Days are counted in 24 hours, for
 // the person's midnight is not known.
-func ago(now, t time.Time) string {
+func Ago(now, t time.Time) string {
 	const day = 24 * time.Hour
 	since := now.Sub(t)
 	several := func(unit time.Duration, name string) string { return fmt.Sprintf("%d %s ago", since/unit, name) }

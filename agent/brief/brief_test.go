@@ -71,34 +71,40 @@ var situations = []struct {
 	{"new browser, system and network", Facts{Visit: from(0, "Edge", "Windows", cafe), Last: from(5*day, "Firefox", "Linux", home), Seen: seen, Passkeys: []Passkey{phone}}},
 	{"new network", Facts{Visit: from(0, "Firefox", "Linux", abroad), Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}}},
 	{"refused once", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{
-		{Refused, from(2*hour, "Chrome", "Windows", cafe)},
+		{Kind: Refused, Visit: from(2*hour, "Chrome", "Windows", cafe)},
 	}}},
 	{"refused often, one of several", Facts{Visit: here, Last: from(20*day, "Firefox", "Linux", home), Seen: seen, Passkeys: []Passkey{cloud, phone}, Acts: []Act{
-		{Refused, from(3*day, "", "", abroad)}, {Refused, from(10*day, "Firefox", "Linux", home)}, {Refused, from(9*day, "Chrome", "Windows", cafe)},
+		{Kind: Refused, Visit: from(3*day, "", "", abroad)}, {Kind: Refused, Visit: from(10*day, "Firefox", "Linux", home)}, {Kind: Refused, Visit: from(9*day, "Chrome", "Windows", cafe)},
+	}}},
+	{"refused very often", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{
+		{Kind: Refused, Visit: from(2*hour, "Chrome", "Windows", cafe)}, {Kind: Refused, Visit: from(hour, "", "", cafe), Count: 999},
+	}}},
+	{"counter anomalies, told as one", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{{Name: "YubiKey 5 Series", Created: before(90 * day)}}, Acts: []Act{
+		{Kind: CounterAnomaly, Visit: from(4*hour, "Chrome", "Windows", home), Count: 7},
 	}}},
 	{"refused here", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{
-		{Refused, from(90*time.Second, "Firefox", "Linux", home)}, {Refused, from(2*time.Minute, "Firefox", "Linux", home)},
+		{Kind: Refused, Visit: from(90*time.Second, "Firefox", "Linux", home)}, {Kind: Refused, Visit: from(2*time.Minute, "Firefox", "Linux", home)},
 	}}},
-	{"refused, nowhere known", Facts{Visit: Visit{At: now}, Last: earlier, Passkeys: []Passkey{cloud}, Acts: []Act{{Refused, Visit{At: before(65 * time.Minute)}}}}},
+	{"refused, nowhere known", Facts{Visit: Visit{At: now}, Last: earlier, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: Refused, Visit: Visit{At: before(65 * time.Minute)}}}}},
 	{"signed in elsewhere", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{
-		{SignedIn, from(6*hour, "Safari", "iPhone", abroad)},
+		{Kind: SignedIn, Visit: from(6*hour, "Safari", "iPhone", abroad)},
 	}}},
 	{"signed in from a strange place", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{
-		{SignedIn, from(6*hour, "Opera", "Windows", abroad)}, {SignedIn, from(8*hour, "Safari", "iPhone", home)},
+		{Kind: SignedIn, Visit: from(6*hour, "Opera", "Windows", abroad)}, {Kind: SignedIn, Visit: from(8*hour, "Safari", "iPhone", home)},
 	}}},
 	{"counter anomaly", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{{Name: "YubiKey 5 Series", Created: before(90 * day)}}, Acts: []Act{
-		{CounterAnomaly, from(4*hour, "Chrome", "Windows", home)},
+		{Kind: CounterAnomaly, Visit: from(4*hour, "Chrome", "Windows", home)},
 	}}},
-	{"became syncable", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{BackupEligibleChanged, from(10*time.Minute, "Firefox", "Linux", home)}}}},
+	{"became syncable", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: BackupEligibleChanged, Visit: from(10*time.Minute, "Firefox", "Linux", home)}}}},
 	{"passkey added", Facts{Visit: here, Last: from(100*day, "Firefox", "Linux", home), Seen: seen, Passkeys: []Passkey{
 		fresh(Passkey{Name: "  a\n- [name](https://example.com) that goes on and on and on\x00\xff"}), cloud, key,
 	}}},
-	{"kinds of no interest", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{"session.signed_out", from(hour, "", "", "")}}}},
+	{"kinds of no interest", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: "session.signed_out", Visit: from(hour, "", "", "")}}}},
 	{"everything at once", Facts{Visit: from(0, "Edge", "Windows", cafe), Last: from(45*day, "Firefox", "Linux", home), Seen: seen,
 		Passkeys: []Passkey{fresh(phone), {Name: "Key", Created: before(day)}, key},
 		Acts: []Act{
-			{CounterAnomaly, from(4*day, "Chrome", "Windows", home)}, {CounterAnomaly, from(5*day, "Chrome", "Windows", home)},
-			{Refused, from(3*day, "", "Android", cafe)}, {SignedIn, from(6*day, "Opera", "", abroad)}, {BackupEligibleChanged, from(day, "", "", "")},
+			{Kind: CounterAnomaly, Visit: from(4*day, "Chrome", "Windows", home)}, {Kind: CounterAnomaly, Visit: from(5*day, "Chrome", "Windows", home)},
+			{Kind: Refused, Visit: from(3*day, "", "Android", cafe)}, {Kind: SignedIn, Visit: from(6*day, "Opera", "", abroad)}, {Kind: BackupEligibleChanged, Visit: from(day, "", "", "")},
 		}}},
 }
 
@@ -195,7 +201,7 @@ func TestAgo(t *testing.T) {
 		{14 * day, "2 weeks ago"}, {61*day - 1, "8 weeks ago"}, {61 * day, "2 months ago"},
 		{730*day - 1, "23 months ago"}, {730 * day, "2 years ago"}, {4000 * day, "10 years ago"},
 	} {
-		if got := ago(now, before(test.d)); got != test.want {
+		if got := Ago(now, before(test.d)); got != test.want {
 			t.Errorf("%v: got %q, want %q", test.d, got, test.want)
 		}
 	}
@@ -224,7 +230,7 @@ func FuzzWrite(f *testing.F) {
 			})
 		}
 		for range random.IntN(20) {
-			facts.Acts = append(facts.Acts, Act{Kind(pick(string(SignedIn), string(Refused), string(CounterAnomaly), string(BackupEligibleChanged), "other")), visit()})
+			facts.Acts = append(facts.Acts, Act{Kind(pick(string(SignedIn), string(Refused), string(CounterAnomaly), string(BackupEligibleChanged), "other")), visit(), random.IntN(4)})
 		}
 		text := strings.Join(write("cedar-otter-42", facts, now), "\n\n")
 		lines := strings.Split(text, "\n")

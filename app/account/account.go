@@ -84,6 +84,14 @@ func (c Credential) DeviceType() string {
 	return "single"
 }
 
+// CredentialRef is what everything but the credential's own row calls a
+// credential: 32 hex digits. It is one-way, so that sessions, records and logs
+// join on it without giving the id.
+func CredentialRef(id []byte) string {
+	sum := sha256.Sum256(append([]byte("bio credential\x00"), id...))
+	return hex.EncodeToString(sum[:16])
+}
+
 // Invitation lets its bearer in, once. Only the hash of its token is stored.
 type Invitation struct {
 	TokenHash []byte // InvitationHash of the token

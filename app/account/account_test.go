@@ -83,6 +83,26 @@ func TestUserID(t *testing.T) {
 	}
 }
 
+func TestCredentialRef(t *testing.T) {
+	id := []byte("0123456789abcdef")
+	// printf 'bio credential\0000123456789abcdef' | sha256sum | cut -c-32
+	if got, want := CredentialRef(id), "2d2a80b212ef1a7d32de154545b7ee68"; got != want {
+		t.Errorf("ref %s, want %s", got, want)
+	}
+	form := regexp.MustCompile(`^[0-9a-f]{32}$`)
+	seen := map[string][]byte{UserID(id): id, "": nil}
+	for _, id := range [][]byte{nil, {0}, {0, 0}, id[:15], id, append(id[:len(id):len(id)], 0), bytes.ToUpper(id), bytes.Repeat([]byte{0xff}, 1023)} {
+		ref := CredentialRef(id)
+		if !form.MatchString(ref) {
+			t.Errorf("ref %q of %x", ref, id)
+		}
+		if other, ok := seen[ref]; ok {
+			t.Errorf("%x and %x have one ref", id, other)
+		}
+		seen[ref] = id
+	}
+}
+
 func TestInvitationHash(t *testing.T) {
 	token := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xfe}, 16)) // ends in a partial byte
 	hash := InvitationHash(token)

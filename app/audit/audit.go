@@ -1,5 +1,12 @@
-// Package audit describes the records that every act leaves. It is pure: the
-// store appends an Entry in the transaction of the act that it records.
+// Package audit is the trail: a Merkle log (RFC 6962) with one leaf for every act.
+//
+// A leaf holds commitments only. The payload beside it says who, from where and
+// why, and can be destroyed with its account while the tree still verifies. A
+// checkpoint is a signed note (C2SP tlog-checkpoint) of the tree's size and root:
+// who keeps one notices every later change of what came before it.
+//
+// The package is pure: it seals entries, signs and reads checkpoints, checks a
+// log or an export, and knows no database.
 package audit
 
 import (
@@ -7,44 +14,29 @@ import (
 	"time"
 )
 
-// Kind names an act.
-type Kind string
-
-// The acts that are recorded.
-const (
-	Registered            Kind = "account.registered"
-	SignedIn              Kind = "session.signed_in"
-	SignInRefused         Kind = "session.refused"
-	SignedOut             Kind = "session.signed_out"
-	SessionReplaced       Kind = "session.replaced"
-	SessionExpired        Kind = "session.expired"
-	DuplicateUndone       Kind = "account.duplicate_undone"
-	CounterAnomaly        Kind = "passkey.counter_anomaly"
-	BackupEligibleChanged Kind = "passkey.backup_eligible_changed"
-	InvitationMade        Kind = "invitation.made"
-	InvitationUsed        Kind = "invitation.used"
-)
-
 // Entry is one act, as its transaction records it.
 type Entry struct {
 	Kind       Kind
-	Actor      string            // user id; empty when nobody is known
-	Credential []byte            // credential id; kept as a hash
-	Session    string            // session id; kept as a hash
+	Actor      string            // id of the user who acted; empty when nobody is known
+	Subject    string            // id of the user whom the act removed
+	Credential string            // ref of the passkey: never its id
+	Session    string            // session id; kept as its SessionRef
 	Reason     string            // why something was refused: a class, never input
 	Client     Client            // where from
+	Count      int               // how many acts this entry stands for; 0: one
 	Detail     map[string]string // further facts; never secrets, raw ids or addresses
 }
 
-// Record is an Entry in its place in the trail.
+// Record is an entry as it is read again.
 type Record struct {
-	Seq  int64
-	At   time.Time
-	Kind Kind
-	// Credential and Session are hashes, 32 hex digits, empty where the act had none.
+	Index int64 // its place in the log: 0, 1, 2, …
+	At    time.Time
+	Kind  Kind
+	// Actor is a user id, Credential and Session are refs; empty where the act had none.
 	Actor, Credential, Session string
 	Reason                     string
 	Client                     Client
+	Count                      int
 	Detail                     map[string]string
 }
 

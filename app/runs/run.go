@@ -229,6 +229,14 @@ func (run *Run) settle(cause error) bool {
 	return true
 }
 
+// life is what others are told of the run.
+func (run *Run) life(took time.Duration) Life {
+	return Life{
+		ID: run.id, User: run.user, Agent: run.options.Name,
+		Started: run.reported != nil, Status: run.Status(), Took: took,
+	}
+}
+
 // report logs and counts the end, once, without anything of what was said.
 func (run *Run) report(cause error) {
 	status, d := run.Status(), run.options.Now().Sub(run.began)
@@ -247,8 +255,8 @@ func (run *Run) report(cause error) {
 		attributes = append(attributes, slog.String("stack", string(panicked.Stack)))
 	}
 	run.options.Log.LogAttrs(context.Background(), level, "run", attributes...)
-	if run.options.Done != nil {
-		run.options.Done(run.options.Name, status, d)
+	if run.options.Ended != nil {
+		run.options.Ended(run.life(d))
 	}
 	if run.reported != nil {
 		run.reported()

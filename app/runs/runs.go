@@ -39,7 +39,15 @@ var (
 	errExit     = errors.New("the agent ended its goroutine")
 )
 
-// Options are what runs are made of. All are required but Done.
+// Life is what is told of a run when it starts and when it ends.
+type Life struct {
+	ID, User, Agent string // User is its id
+	Started         bool   // false: it was refused, and has only an end
+	Status          string
+	Took            time.Duration
+}
+
+// Options are what runs are made of. All are required but Started and Ended.
 type Options struct {
 	Agent     agent.Agent
 	Name      string        // of the agent, for pages, log and metrics
@@ -50,7 +58,8 @@ type Options struct {
 	Keep      int           // people whose last run is kept after it has ended
 	Now       func() time.Time
 	Log       *slog.Logger
-	Done      func(name, status string, d time.Duration) // called once at the end of every run
+	Started   func(Life) // called once before every run that is not refused; must not call Runs
+	Ended     func(Life) // called once at the end of every run, refused ones too
 }
 
 func (o Options) check() {
@@ -147,6 +156,10 @@ func (r *Runs) admit(user agent.User) (run *Run, ctx context.Context, refusal er
 	r.active[user.ID] = run
 	r.reports.Add(1)
 	run.reported = r.reports.Done
+	// Here, before anyone else can find the run and end it.
+	if r.options.Started != nil {
+		r.options.Started(run.life(0))
+	}
 	cancellable, cancel := context.WithCancelCause(context.Background())
 	ctx, stopTimer := context.WithTimeoutCause(cancellable, r.options.Timeout, errDeadline)
 	run.cancel = func(cause error) {

@@ -27,19 +27,19 @@ type house struct {
 	*Runs
 	log  bytes.Buffer
 	mu   sync.Mutex
-	ends []string // "brief done 1s"
+	told []Life // guarded by mu: of starts, whose status is running, and of ends
 }
 
 func open(a agent.Agent, change ...func(*Options)) *house {
 	h := new(house)
+	tell := func(life Life) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.told = append(h.told, life)
+	}
 	o := Options{
 		Agent: a, Name: "brief", Timeout: time.Minute, Max: 4, MaxEvents: 1000, MaxBytes: 1 << 16, Keep: 8,
-		Now: time.Now, Log: slog.New(slog.NewJSONHandler(&h.log, nil)),
-		Done: func(name, status string, d time.Duration) {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.ends = append(h.ends, fmt.Sprintf("%s %s %v", name, status, d))
-		},
+		Now: time.Now, Log: slog.New(slog.NewJSONHandler(&h.log, nil)), Started: tell, Ended: tell,
 	}
 	for _, change := range change {
 		change(&o)
@@ -202,14 +202,75 @@ func TestOutcomes(t *testing.T) {
 				if line.Level != level || line.Agent != "brief" || line.Run != run.ID() || line.User != "p" || line.Status != status || line.Error != test.log || (line.Stack != "") != (name == "panic") {
 					t.Errorf("logged %s", h.log.String())
 				}
-				if want := []string{fmt.Sprintf("brief %s %v", status, time.Duration(line.Ms*1e6))}; !slices.Equal(h.ends, want) {
-					t.Errorf("counted %q, want %q", h.ends, want)
+				began := Life{ID: run.ID(), User: "p", Agent: "brief", Started: true, Status: Running}
+				ended := began
+				ended.Status, ended.Took = status, time.Duration(line.Ms*1e6)
+				if want := []Life{began, ended}; !slices.Equal(h.told, want) {
+					t.Errorf("told %+v, want %+v", h.told, want)
 				}
 				if strings.Contains(h.log.String(), "secret") {
 					t.Error("the log has the prompt")
 				}
 			})
 		})
+	}
+}
+
+// Every run is told of once when it starts and once when it ends, in that order;
+// one that is refused has only an end, and one that is looked at again neither.
+func TestTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(patient, func(o *Options) { o.Max = 1 })
+		running := h.Start(person("p"), "")
+		if h.Start(person("p"), "") != running {
+			t.Error("a second run beside the first")
+		}
+		busy := h.Start(person("q"), "")
+		h.Forget("p")
+		synctest.Wait()
+		h.drain(t)
+		late := h.Start(person("r"), "")
+		want := []Life{
+			{ID: running.ID(), User: "p", Agent: "brief", Started: true, Status: Running},
+			{ID: busy.ID(), User: "q", Agent: "brief", Status: Failed},
+			{ID: running.ID(), User: "p", Agent: "brief", Started: true, Status: Interrupted},
+			{ID: late.ID(), User: "r", Agent: "brief", Status: Interrupted},
+		}
+		if !slices.Equal(h.told, want) {
+			t.Errorf("told %+v, want %+v", h.told, want)
+		}
+	})
+}
+
+// Runs that are ended from outside as they start are told of in order too.
+func TestToldInOrder(t *testing.T) {
+	h := open(patient)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 200 {
+				h.Start(person("p"), "")
+			}
+		})
+		wg.Go(func() {
+			for range 200 {
+				h.Forget("p")
+			}
+		})
+	}
+	wg.Wait()
+	h.Forget("p")
+	h.drain(t)
+	statuses := map[string][]string{}
+	for _, life := range h.told {
+		if life.Started {
+			statuses[life.ID] = append(statuses[life.ID], life.Status)
+		}
+	}
+	for id, got := range statuses {
+		if !slices.Equal(got, []string{Running, Interrupted}) {
+			t.Errorf("run %s: %q", id, got)
+		}
 	}
 }
 

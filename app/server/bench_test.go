@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"bio/app/config"
 	"bio/app/server"
 )
 
@@ -17,11 +16,8 @@ import (
 func quietSite(b *testing.B) *site {
 	b.Helper()
 	s := newSite(b)
-	settings := must(config.Load([]string{
-		"BIO_URL=" + local, "BIO_RATE_LIMIT=1000000/s", "BIO_REFUSAL_LIMIT=1000000/s",
-	}))
 	s.Server = must(server.New(server.Options{
-		Settings: settings, Secret: secret, DB: s.db, Now: s.clock.Now, Log: slog.New(slog.DiscardHandler),
+		Settings: s.settings, Secret: secret, DB: s.db, Now: s.clock.Now, Log: slog.New(slog.DiscardHandler),
 	}))
 	return s
 }
@@ -60,6 +56,9 @@ func BenchmarkGet(b *testing.B) {
 		{"home, with return_to", signedIn.signedOut(), "/?return_to=/account"},
 		{"home, signed in", signedIn, "/"},
 		{"ceremony", signedIn.signedOut(), "/ceremony"},
+		{"account", signedIn, "/account"},
+		{"checkpoint", s.browser(), "/audit/checkpoint"},
+		{"proof", s.browser(), "/audit/proof?index=0"},
 		{"healthz", s.browser(), "/healthz"},
 		{"not found", s.browser(), "/nowhere"},
 	} {

@@ -63,6 +63,9 @@ var outcomes = []struct {
 	{errCrossSite, outcome{http.StatusForbidden, "Not from here", "Another site sent you here with a form, and that is not allowed. Open Bio itself and press Auth there."}},
 	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "Too large", "That was too large to be a passkey. Press Auth again."}},
 	{errNotSignedIn, outcome{http.StatusUnauthorized, "Signed out", "You are signed out. Press Auth to sign in."}},
+	{errNotTreePath, outcome{http.StatusBadRequest, "Not like this", "Ask for /audit/proof?index=…&size=…, /audit/proof?from=…&size=… or /audit/tile/<level>/<number>, with numbers."}},
+	{errNoSuchTree, outcome{http.StatusNotFound, "Not here", "The log has no such entry or size. /audit/checkpoint says how large it is."}},
+	{errNotPublished, outcome{http.StatusServiceUnavailable, "Not now", "The checkpoint could not be written down here, so it is not shown. Try again in a moment."}},
 	{store.ErrNamesTaken, outcome{http.StatusConflict, "Press Auth again", "No free account name came up. Press Auth again."}},
 	{store.ErrOutcomeUnknown, outcome{http.StatusServiceUnavailable, "Not now", "The database did not say whether it kept that. Try again in a moment; nothing is done twice."}},
 	{store.ErrUnavailable, outcome{http.StatusServiceUnavailable, "Not now", "The database cannot be reached. Nothing was changed. Try again in a moment."}},
@@ -145,7 +148,7 @@ func (s *Server) fail(err error, c echo.Context) {
 
 // wantsProblem reports whether a program asks, not a page.
 func wantsProblem(c echo.Context) bool {
-	return c.Path() == "/ceremony" || strings.Contains(c.Request().Header.Get("Accept"), "json")
+	return c.Path() == "/ceremony" || strings.HasPrefix(c.Path(), "/audit/") || strings.Contains(c.Request().Header.Get("Accept"), "json")
 }
 
 // reason is the class of a refusal, for the log and the trail: never input.

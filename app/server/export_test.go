@@ -3,10 +3,25 @@ package server
 import (
 	"context"
 	"net/http"
+
+	"bio/app/audit"
 )
 
 // FirstOwner is the link that a start prints.
 func FirstOwner(ctx context.Context, s *Server) (string, error) { return s.firstOwner(ctx) }
 
+// Started records a start.
+func Started(ctx context.Context, s *Server) error { return s.started(ctx, "test") }
+
 // Metrics is what a start serves on BIO_METRICS_LISTEN.
 func Metrics(s *Server) http.Handler { return s.metrics.handler() }
+
+// Settle records and publishes what the keeper of the trail does in one pass; with
+// all, as at the end of a drain.
+func Settle(ctx context.Context, s *Server, all bool) { s.trail.settle(ctx, all) }
+
+// CloseRuns ends the runs, as a drain does.
+func CloseRuns(ctx context.Context, s *Server) error { return s.runs.Close(ctx) }
+
+// Activity says an act in words.
+func Activity(r audit.Record) string { return activity(r) }

@@ -167,6 +167,7 @@ func (s *Server) signOut(c echo.Context) error {
 		if err != nil {
 			return err
 		}
+		s.trail.grown()
 	}
 	s.cookies.signOut(c.Response())
 	return c.Redirect(http.StatusSeeOther, "/")
@@ -257,7 +258,7 @@ func (s *Server) facts(ctx context.Context, userID string) (brief.Facts, error) 
 			Name: c.Name, Synced: c.BackupEligible(), BackedUp: c.BackupState(), Created: c.CreatedAt, LastUsed: c.LastUsedAt,
 		})
 	}
-	records, err := s.db.Trail(ctx, userID, 0, 50)
+	records, err := s.db.Trail(ctx, userID, 0, 50, audit.RunStarted, audit.RunEnded)
 	if err != nil {
 		return f, err
 	}
@@ -273,10 +274,11 @@ func (s *Server) facts(ctx context.Context, userID string) (brief.Facts, error) 
 			f.Last = visit
 		case f.Last.At.IsZero():
 			kind := brief.Kind(record.Kind)
-			if record.Kind == audit.SignInRefused && record.Reason == "counter" {
+			// A folded entry names its classes in its detail.
+			if record.Kind == audit.SignInRefused && (record.Reason == "counter" || record.Detail["counter"] != "") {
 				kind = brief.CounterAnomaly // of a device-bound passkey: refused, and no less alarming
 			}
-			f.Acts = append(f.Acts, brief.Act{Kind: kind, Visit: visit})
+			f.Acts = append(f.Acts, brief.Act{Kind: kind, Visit: visit, Count: record.Count})
 		}
 		if entry && !f.Visit.At.Equal(record.At) {
 			f.Seen.Browsers = append(f.Seen.Browsers, visit.Browser)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"bio/app/audit"
 	"bio/app/config"
 	"bio/app/server"
 	"bio/assets"
@@ -83,6 +84,11 @@ func TestHeaders(t *testing.T) {
 				"POST / malformed": b.post("/", url.Values{"credential": {"{"}}), "POST / large": b.post("/", url.Values{"credential": {strings.Repeat("x", 70_000)}}),
 				"PUT /": b.send(b.request(http.MethodPut, "/", nil)), "OPTIONS /": b.send(b.request(http.MethodOptions, "/", nil)),
 				"GET /assets/nothing": b.get("/assets/nothing"),
+				"GET /account":        b.get("/account"), "POST /account": b.post("/account", nil),
+				"GET /audit/checkpoint": b.get("/audit/checkpoint"), "GET /audit/key": b.get("/audit/key"),
+				"GET /audit/tile/x": b.get("/audit/tile/x"), "GET /audit/tile/0/999": b.get("/audit/tile/0/999"),
+				"GET /audit/proof": b.get("/audit/proof"), "GET /audit/proof?index=0": b.get("/audit/proof?index=0"),
+				"GET /audit/proof?index=999&size=1000": b.get("/audit/proof?index=999&size=1000"), "PUT /audit/key": b.send(b.request(http.MethodPut, "/audit/key", nil)),
 			}
 			cross := b.clone()
 			cross.header.Set("Sec-Fetch-Site", "cross-site")
@@ -93,6 +99,7 @@ func TestHeaders(t *testing.T) {
 			_, answers["POST / registered"] = b.register()
 			answers["GET / signed in"] = b.get("/")
 			answers["GET / going on"] = b.get("/?return_to=/x")
+			answers["GET /account signed in"] = b.get("/account")
 			answers["POST /run signed in"] = b.post("/run", nil)
 			answers["POST /sign-out"] = b.post("/sign-out", nil)
 			for name, p := range answers {
@@ -107,8 +114,8 @@ func TestHeaders(t *testing.T) {
 					t.Errorf("%s: %q in the page", name, inline)
 				}
 			}
-			for _, name := range []string{"auth.js", "style.css"} {
-				p := b.get(assets.Path(name))
+			for _, name := range []string{assets.Path("auth.js"), assets.Path("style.css"), "/audit/tile/0/000.p/1", "/audit/proof?index=0&size=1", "/audit/proof?from=1&size=1"} {
+				p := b.get(name)
 				checkHeaders(t, name, p, secure)
 				if got := p.header.Values("Cache-Control"); p.status != http.StatusOK || len(got) != 1 || !strings.Contains(got[0], "immutable") {
 					t.Errorf("%s: %d, Cache-Control %q", name, p.status, got)
@@ -177,6 +184,11 @@ func TestMethodsAndPaths(t *testing.T) {
 		{"GET", "/assets/", 404}, {"GET", "/assets/../server.go", 404}, {"GET", "/assets/%2e%2e/x", 404},
 		{"PUT", "/", 405}, {"DELETE", "/", 405}, {"TRACE", "/", 405}, {"POST", "/ceremony", 405},
 		{"POST", "/healthz", 405}, {"POST", assets.Path("auth.js"), 405},
+		{"POST", "/audit/checkpoint", 405}, {"HEAD", "/audit/checkpoint", 405}, {"POST", "/audit/key", 405}, {"HEAD", "/audit/key", 405},
+		{"PUT", "/audit/tile/0/000", 405}, {"HEAD", "/audit/tile/0/000", 405}, {"DELETE", "/audit/proof", 405}, {"HEAD", "/audit/proof", 405},
+		{"POST", "/account", 405}, {"DELETE", "/account", 405},
+		{"GET", "/audit", 404}, {"GET", "/audit/", 404}, {"GET", "/audit/tile", 404}, {"GET", "/audit/checkpoint/", 404}, {"GET", "/audit/secret", 404},
+		{"GET", "/account/", 404}, {"GET", "/account/passkeys", 404},
 	} {
 		p := b.send(b.request(tt.method, tt.target, nil))
 		if p.status != tt.status {
@@ -203,6 +215,7 @@ func TestGetWritesNothing(t *testing.T) {
 	out, in := s.browser(), s.browser()
 	in.register()
 	invite := s.invite(time.Time{}, "ops")
+	in.get("/audit/checkpoint") // what has happened is published by now
 	var before, after int
 	const version = "PRAGMA data_version" // changes with what others commit
 	s.raw.SetMaxOpenConns(1)
@@ -214,7 +227,8 @@ func TestGetWritesNothing(t *testing.T) {
 		for range 100 {
 			for _, target := range []string{
 				"/", "/?return_to=/x", "/?invite=" + invite, "/?invite=x", "/ceremony", "/ceremony?for=undo",
-				"/healthz", "/readyz", "/nowhere", "/sign-out", "/run", assets.Path("auth.js"), assets.Path("style.css"),
+				"/healthz", "/readyz", "/nowhere", "/sign-out", "/run", "/account", "/account?before=1",
+				"/audit/checkpoint", "/audit/key", "/audit/tile/0/000.p/1", "/audit/proof?index=0", assets.Path("auth.js"), assets.Path("style.css"),
 			} {
 				for _, method := range []string{http.MethodGet, http.MethodHead} {
 					b.send(b.request(method, target, nil))
@@ -437,14 +451,13 @@ func TestNetworks(t *testing.T) {
 			b.header.Set("X-Forwarded-For", tt.forwarded)
 		}
 		b.register()
-		for _, table := range []string{"trail", "sessions"} {
-			var network, browser, system string
-			if err := s.raw.QueryRow("SELECT network, browser, system FROM "+table).Scan(&network, &browser, &system); err != nil {
-				t.Fatal(err)
-			}
-			if network != tt.want || browser != "Firefox" || system != "Linux" {
-				t.Errorf("%s through %q: %s on %s from %s", tt.addr, tt.forwarded, browser, system, network)
-			}
+		var kept audit.Client
+		if err := s.raw.QueryRow("SELECT network, browser, system FROM sessions").Scan(&kept.Network, &kept.Browser, &kept.System); err != nil {
+			t.Fatal(err)
+		}
+		want := audit.Client{Network: tt.want, Browser: "Firefox", System: "Linux"}
+		if recorded := s.trail()[0].Client; recorded != want || kept != want {
+			t.Errorf("%s through %q: the trail has %+v, the session %+v", tt.addr, tt.forwarded, recorded, kept)
 		}
 	}
 }
@@ -588,6 +601,10 @@ func TestDatabaseClosed(t *testing.T) {
 		"with session": in.get("/"),
 		"sign-out":     in.post("/sign-out", nil),
 		"invitation":   out.get("/?invite=" + encode(make([]byte, 18))),
+		"account":      in.get("/account"),
+		"checkpoint":   out.get("/audit/checkpoint"),
+		"tile":         out.get("/audit/tile/0/000.p/1"),
+		"proof":        out.get("/audit/proof?index=0"),
 	} {
 		if p.status != http.StatusServiceUnavailable || p.account != "" || len(p.setCookies) > 0 && p.setCookies[0].Name == "bio" {
 			t.Errorf("%s: %d as %q, cookies %q", name, p.status, p.account, p.header["Set-Cookie"])
@@ -652,6 +669,7 @@ func TestHead(t *testing.T) {
 	defer live.Close()
 	for target, want := range map[string]int{
 		"/": 200, "/healthz": 200, "/readyz": 200, assets.Path("auth.js"): 200, "/nowhere": 404, "/?invite=x": 200,
+		"/audit/checkpoint": 405, "/audit/proof?index=0": 405, "/audit/tile/x": 405,
 	} {
 		answer, err := http.Head(live.URL + target)
 		if err != nil {

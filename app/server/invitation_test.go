@@ -188,9 +188,9 @@ func TestUndo(t *testing.T) {
 		{"after some minutes", nil, 14 * time.Minute, true},
 		{"too old", nil, 15*time.Minute + time.Second, false},
 		{"the new one has a second passkey", func(s *site, _, _ *browser, _ *device, made *page) {
-			_, err := s.raw.Exec(`INSERT INTO credentials (id, user_id, user_handle, public_key, sign_count, flags, aaguid, transports,
+			_, err := s.raw.Exec(`INSERT INTO credentials (ref, id, user_id, user_handle, public_key, sign_count, flags, aaguid, transports,
 attestation_type, attestation_format, name, created_at, last_used_at)
-SELECT x'00', user_id, user_handle, public_key, 0, 29, aaguid, '[]', '', '', 'Passkey', credentials.created_at, last_used_at
+SELECT printf('%032x', 0), x'00', user_id, user_handle, public_key, 0, 29, aaguid, '[]', '', '', 'Passkey', credentials.created_at, last_used_at
 FROM credentials JOIN users ON users.id = user_id WHERE users.name = ?`, made.account)
 			if err != nil {
 				s.t.Fatal(err)

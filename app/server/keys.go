@@ -14,6 +14,7 @@ import (
 type derived struct {
 	session [][]byte // Ed25519 seeds
 	passkey [][]byte // challenges and user handles
+	trail   [][]byte // Ed25519 seeds of checkpoints
 	owner   string   // the first owner's invitation, a token
 }
 
@@ -21,6 +22,7 @@ func derive(secret []byte, previous []config.Secret) derived {
 	var d derived
 	for _, root := range append([]config.Secret{secret}, previous...) {
 		d.session = append(d.session, key(root, "bio session token"))
+		d.trail = append(d.trail, key(root, "bio trail checkpoint"))
 		d.passkey = append(d.passkey, key(root, "bio passkey ceremony"))
 	}
 	d.owner = base64.RawURLEncoding.EncodeToString(key(secret, "bio first owner invitation")[:18])

@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"bio/app/runs"
 )
 
 // metrics are what Prometheus is told. Labels are of fixed sets: routes, not
@@ -72,9 +74,9 @@ func (m *metrics) answered(method, route string, status int, took time.Duration)
 	series.duration.Observe(took.Seconds())
 }
 
-func (m *metrics) ran(agent, status string, took time.Duration) {
-	m.runs.WithLabelValues(agent, status).Inc()
-	m.runTime.WithLabelValues(agent).Observe(took.Seconds())
+func (m *metrics) ran(run runs.Life) {
+	m.runs.WithLabelValues(run.Agent, run.Status).Inc()
+	m.runTime.WithLabelValues(run.Agent).Observe(run.Took.Seconds())
 }
 
 func (m *metrics) handler() http.Handler {

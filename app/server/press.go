@@ -113,7 +113,7 @@ func (s *Server) register(c echo.Context, p *pressed, binding string) error {
 		},
 		User:  account.User{ID: id, Handle: reg.UserHandle, CreatedAt: begun.CreatedAt},
 		Names: account.Names(reg.UserHandle), Credential: reg.Credential,
-	}, audit.Entry{Kind: audit.Registered, Actor: id, Credential: reg.Credential.ID, Session: begun.ID, Client: begun.Client})
+	}, audit.Entry{Kind: audit.Registered, Actor: id, Credential: account.CredentialRef(reg.Credential.ID), Session: begun.ID, Client: begun.Client})
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,8 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	}
 	begun := s.sessions.Begin(used.User.ID, used.Credential, used.UserVerified, v.client(r))
 	signedIn := audit.Entry{
-		Kind: audit.SignedIn, Actor: used.User.ID, Credential: used.Credential.ID, Session: begun.ID, Client: begun.Client,
+		Kind: audit.SignedIn, Actor: used.User.ID, Credential: account.CredentialRef(used.Credential.ID),
+		Session: begun.ID, Client: begun.Client,
 	}
 	var noticed []audit.Entry
 	for _, n := range []struct {
@@ -250,6 +251,7 @@ func (s *Server) welcome(c echo.Context, p *pressed, begun session.Session, user
 	if err != nil {
 		return err
 	}
+	s.trail.grown()
 	v := visitOf(c)
 	v.signedIn, v.session, v.user = true, begun, user
 	s.cookies.signIn(c.Response(), token, s.settings.SessionMax)
@@ -279,12 +281,12 @@ func (s *Server) refused(c echo.Context, o outcome, cause error) {
 		entry.Actor = refusal.User
 	}
 	if v.pressed != nil && v.pressed.answer != nil {
-		entry.Credential = v.pressed.answer.CredentialID()
+		entry.Credential = account.CredentialRef(v.pressed.answer.CredentialID())
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), recordWithin)
 	defer cancel()
-	if err := s.db.Record(ctx, entry); err != nil {
-		s.log.Error("refusal not recorded", "error", err, "request", v.requestID)
+	if err := s.trail.refused(ctx, entry); err != nil {
+		s.log.Error("refusal not recorded yet", "error", err, "request", v.requestID)
 	}
 }
 

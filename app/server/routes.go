@@ -37,6 +37,13 @@ func (s *Server) routes() http.Handler {
 		{http.MethodGet, "/sign-out", open, toFirstPage},
 		{http.MethodPost, "/run", limited, s.run},
 		{http.MethodGet, "/run", open, toFirstPage},
+		{http.MethodGet, "/account", visited, s.account},
+		{http.MethodHead, "/account", visited, s.account},
+
+		{http.MethodGet, "/audit/checkpoint", open, s.auditCheckpoint},
+		{http.MethodGet, "/audit/key", open, s.auditKey},
+		{http.MethodGet, "/audit/tile/*", open, s.auditTile},
+		{http.MethodGet, "/audit/proof", open, s.auditProof},
 
 		{http.MethodGet, "/.well-known/webauthn", open, s.relatedOrigins},
 		{http.MethodGet, "/assets/*", open, echo.WrapHandler(assets.Handler())},

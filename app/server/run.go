@@ -2,16 +2,19 @@ package server
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,6 +22,7 @@ import (
 	"bio/app/audit"
 	"bio/app/config"
 	"bio/app/store"
+	"bio/app/token"
 )
 
 // The server's limits in time and size. Without them a slow client holds its
@@ -39,6 +43,7 @@ const (
 	drainNotice = 250 * time.Millisecond
 	drainRuns   = 8 * time.Second
 	drainAll    = 12 * time.Second
+	drainTrail  = 5 * time.Second
 )
 
 // housekeeping is how often what has expired is removed.
@@ -85,6 +90,12 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := s.trail.start(ctx); err != nil {
+		return err
+	}
+	if err := s.started(ctx, o.Version); err != nil {
+		return err
+	}
 	link, err := s.firstOwner(ctx)
 	if err != nil {
 		return err
@@ -95,7 +106,7 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 
 // Serve answers requests on web, and Prometheus on side unless that is nil, until
 // ctx is done. Then it drains: requests in flight are answered, runs are given
-// their time. Its errors wrap ErrServing.
+// their time, what waits for the trail is recorded. Its errors wrap ErrServing.
 func (s *Server) Serve(ctx context.Context, web, side net.Listener) error {
 	server := s.httpServer(s)
 	failed := make(chan error, 2)
@@ -107,17 +118,29 @@ func (s *Server) Serve(ctx context.Context, web, side net.Listener) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	go s.keepHouse(background)
+	var keepers sync.WaitGroup
+	keepers.Go(func() { s.keepHouse(background) })
+	keepers.Go(func() { s.trail.keep(background) })
 
+	var failure error
 	select {
 	case err := <-failed:
-		return fmt.Errorf("%w: %w", ErrServing, err)
+		failure = fmt.Errorf("%w: %w", ErrServing, err)
 	case <-ctx.Done():
-		return s.drain(server)
 	}
+	s.drain(server)
+	stop()
+	keepers.Wait()
+	// Last, when nothing acts any more, and whatever the time: what is not recorded
+	// now is lost.
+	last, done := context.WithTimeout(context.Background(), drainTrail)
+	defer done()
+	s.trail.settle(last, true)
+	return failure
 }
 
-func (s *Server) drain(web *http.Server) error {
+// drain answers the requests in flight and lets runs end.
+func (s *Server) drain(web *http.Server) {
 	s.log.Info("draining")
 	s.draining.Store(true)
 	time.Sleep(drainNotice)
@@ -137,7 +160,6 @@ func (s *Server) drain(web *http.Server) error {
 		s.log.Warn("requests were cut", "after", drainAll.String())
 		web.Close()
 	}
-	return nil
 }
 
 func (s *Server) httpServer(handler http.Handler) *http.Server {
@@ -153,8 +175,12 @@ func (s *Server) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	for {
-		if _, err := s.db.ExpireSessions(ctx, s.settings.SessionIdle); err != nil && ctx.Err() == nil {
+		expired, err := s.db.ExpireSessions(ctx, s.settings.SessionIdle)
+		if err != nil && ctx.Err() == nil {
 			s.log.Error("expired sessions were not removed", "error", err)
+		}
+		if expired > 0 {
+			s.trail.grown()
 		}
 		select {
 		case <-ctx.Done():
@@ -162,6 +188,25 @@ func (s *Server) keepHouse(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// started records the start, with what decides who gets in and who is believed.
+func (s *Server) started(ctx context.Context, version string) error {
+	keys := make([]string, len(s.keys.session))
+	for i, seed := range s.keys.session {
+		keys[i] = token.Thumbprint(ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey))
+	}
+	signer, err := s.trail.signer(ctx, math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	// A commit here would be a third of the time that a start takes.
+	s.trail.later(audit.Entry{Kind: audit.ServerStarted, Detail: map[string]string{
+		"version": version, "token_keys": strings.Join(keys, " "), "trail_keys": strings.Join(signer.Keys(), " "),
+		"rp_id": s.settings.RPID, "origins": strings.Join(s.settings.AllOrigins(), " "),
+		"registration": string(s.settings.Registration), "user_verification": string(s.settings.UserVerification),
+	}})
+	return nil
 }
 
 // firstOwner keeps the first owner's invitation and returns its link, or "" once

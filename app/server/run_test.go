@@ -35,6 +35,7 @@ type start struct {
 	stop    context.CancelFunc
 	ended   chan error
 	said    chan string
+	log     journal
 }
 
 func (s *start) Write(p []byte) (int, error) {
@@ -71,7 +72,9 @@ func run(t *testing.T, dir string, environ ...string) (*start, string) {
 	port := freePort(t)
 	ctx, stop := context.WithCancel(t.Context())
 	s := &start{t: t, dir: dir, address: "http://localhost:" + port, stop: stop, ended: make(chan error, 1), said: make(chan string, 1)}
-	o := server.Options{Settings: settings(t, append(environ, "BIO_LISTEN=127.0.0.1:"+port, "BIO_DATA="+dir)...), Log: quiet}
+	o := server.Options{
+		Settings: settings(t, append(environ, "BIO_LISTEN=127.0.0.1:"+port, "BIO_DATA="+dir)...), Log: slog.New(slog.NewJSONHandler(&s.log, nil)), Version: "test",
+	}
 	go func() { s.ended <- server.Run(ctx, o, s) }()
 	select {
 	case said := <-s.said:

@@ -28,6 +28,7 @@ type Options struct {
 	Agent    agent.Agent // nil: brief
 	Now      func() time.Time
 	Log      *slog.Logger
+	Version  string // of the program, for the trail
 }
 
 // Server answers requests. It is safe for concurrent use.
@@ -38,6 +39,7 @@ type Server struct {
 	rp       *passkey.RelyingParty
 	sessions *session.Keeper
 	runs     *runs.Runs
+	trail    *trail
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -70,13 +72,18 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
+	s.trail = newTrail(o.DB, o.Settings, s.keys.trail, o.Now, o.Log)
 	name, hook := "agent", o.Agent
 	if hook == nil {
 		name, hook = "brief", brief.New(s.facts, o.Now)
 	}
 	s.runs = runs.New(runs.Options{
 		Agent: hook, Name: name, Timeout: o.Settings.AgentTimeout, Max: 64, MaxEvents: 4096, MaxBytes: 256 << 10,
-		Keep: 256, Now: o.Now, Log: o.Log, Done: s.metrics.ran,
+		Keep: 256, Now: o.Now, Log: o.Log, Started: s.trail.began,
+		Ended: func(run runs.Life) {
+			s.metrics.ran(run)
+			s.trail.ended(run)
+		},
 	})
 	if s.plain, err = s.plainPages(); err != nil {
 		return nil, fmt.Errorf("server: %w", err)

@@ -49,13 +49,15 @@ var (
 // until it is moved.
 type site struct {
 	*server.Server
-	t     testing.TB
-	clock *storetest.Clock
-	db    *store.DB
-	path  string  // of the database
-	raw   *sql.DB // the same database, as another program sees it
-	log   *journal
-	url   *url.URL
+	t        testing.TB
+	settings *config.Settings // those of the command line beside it
+	clock    *storetest.Clock
+	db       *store.DB
+	path     string  // of the database
+	raw      *sql.DB // the same database, as another program sees it
+	log      *journal
+	url      *url.URL
+	process  http.Handler // in place of the server, when it runs on its own
 }
 
 // environment is a site's settings and parts, where they are not the usual ones.
@@ -75,17 +77,25 @@ func newSite(t testing.TB, settings ...string) *site {
 
 func (e environment) site(t testing.TB) *site {
 	t.Helper()
-	// The first of a name counts.
-	settings, err := config.Load(append(slices.Clone(e.settings),
-		"BIO_URL="+local, "BIO_RATE_LIMIT=1000000/s", "BIO_REFUSAL_LIMIT=1000000/s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{t: t, log: &journal{}, url: must(url.Parse(settings.Origin()))}
+	s := &site{t: t, log: &journal{}}
 	if e.like != nil {
 		s.clock, s.db, s.path, s.raw = e.like.clock, e.like.db, e.like.path, e.like.raw
 	} else {
 		s.clock, s.path = storetest.NewClock(epoch), filepath.Join(t.TempDir(), "bio.db")
+	}
+	if e.secret == nil {
+		e.secret = secret
+	}
+	// The first of a name counts.
+	var err error
+	s.settings, err = config.Load(append(slices.Clone(e.settings),
+		"BIO_URL="+local, "BIO_RATE_LIMIT=1000000/s", "BIO_REFUSAL_LIMIT=1000000/s",
+		"BIO_DATA="+filepath.Dir(s.path), "BIO_SECRET="+hex.EncodeToString(e.secret)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.url = must(url.Parse(s.settings.Origin()))
+	if e.like == nil {
 		if s.db, err = store.Open(t.Context(), "file:"+s.path, s.clock.Now); err != nil {
 			t.Fatal(err)
 		}
@@ -93,12 +103,10 @@ func (e environment) site(t testing.TB) *site {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.raw.Close(); s.db.Close() })
-	}
-	if e.secret == nil {
-		e.secret = secret
+		t.Cleanup(func() { s.checkTrail() }) // whatever a test did
 	}
 	s.Server, err = server.New(server.Options{
-		Settings: settings, Secret: e.secret, DB: s.db, Agent: e.agent, Now: s.clock.Now,
+		Settings: s.settings, Secret: e.secret, DB: s.db, Agent: e.agent, Now: s.clock.Now, Version: "test",
 		Log: slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -126,52 +134,78 @@ func (j *journal) String() string {
 }
 
 // tables are what a press can change.
-var tables = []string{"users", "credentials", "sessions", "challenges", "invitations", "trail"}
+var tables = map[string]string{
+	"users": "users", "credentials": "credentials", "sessions": "sessions", "challenges": "challenges",
+	"invitations": "invitations", "trail": "trail_leaves",
+}
 
 // rows counts what the database holds.
 func (s *site) rows() map[string]int {
 	s.t.Helper()
 	n := map[string]int{}
-	for _, table := range tables {
+	for name, table := range tables {
 		var count int
 		if err := s.raw.QueryRow("SELECT count(*) FROM " + table).Scan(&count); err != nil {
 			s.t.Fatal(err)
 		}
-		n[table] = count
+		n[name] = count
 	}
 	return n
 }
 
-// record is a row of the trail.
-type record struct{ kind, reason, actor, credential string }
-
-func (s *site) trail() []record {
+// trail is the whole log; of an erased account's entries only what the leaves say.
+func (s *site) trail() []audit.Record {
 	s.t.Helper()
-	rows, err := s.raw.Query(`SELECT kind, coalesce(reason, ''), coalesce(actor, ''), coalesce(credential, '') FROM trail ORDER BY seq`)
+	var all []audit.Record
+	for {
+		page, err := s.db.Entries(context.Background(), int64(len(all)), 100)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, e := range page {
+			r := audit.Record{Index: e.Index, At: e.Leaf.Time, Kind: e.Leaf.Kind}
+			if e.Payload != nil {
+				if r, err = audit.Open(e.Index, e.Leaf.Kind, e.Leaf.Time, e.Payload); err != nil {
+					s.t.Fatal(err)
+				}
+			}
+			all = append(all, r)
+		}
+		if len(page) == 0 {
+			return all
+		}
+	}
+}
+
+func (s *site) kinds() map[audit.Kind]int {
+	n := map[audit.Kind]int{}
+	for _, r := range s.trail() {
+		n[r.Kind]++
+	}
+	return n
+}
+
+// refusals are how many the trail tells of.
+func (s *site) refusals() (n int) {
+	for _, r := range s.trail() {
+		if r.Kind == audit.SignInRefused {
+			n += max(1, r.Count)
+		}
+	}
+	return n
+}
+
+// checkTrail verifies the whole log, as an operator does beside the server.
+func (s *site) checkTrail() audit.Report {
+	s.t.Helper()
+	report, err := server.VerifyTrail(context.Background(), s.settings, nil, func(_, _ int64) {})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer rows.Close()
-	var all []record
-	for rows.Next() {
-		var r record
-		if err := rows.Scan(&r.kind, &r.reason, &r.actor, &r.credential); err != nil {
-			s.t.Fatal(err)
-		}
-		all = append(all, r)
+	for _, problem := range report.Problems {
+		s.t.Errorf("the trail: %v", problem)
 	}
-	if err := rows.Err(); err != nil {
-		s.t.Fatal(err)
-	}
-	return all
-}
-
-func (s *site) kinds() map[string]int {
-	n := map[string]int{}
-	for _, r := range s.trail() {
-		n[r.kind]++
-	}
-	return n
+	return report
 }
 
 // invite makes an invitation and returns its token.
@@ -232,7 +266,11 @@ func (b *browser) request(method, target string, body io.Reader) *http.Request {
 func (b *browser) send(r *http.Request) *page {
 	b.t.Helper()
 	w := httptest.NewRecorder()
-	b.ServeHTTP(w, r)
+	if b.process != nil {
+		b.process.ServeHTTP(w, r)
+	} else {
+		b.ServeHTTP(w, r)
+	}
 	p := read(b.t, w.Result())
 	for _, c := range p.setCookies {
 		if c.MaxAge < 0 {

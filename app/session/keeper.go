@@ -76,7 +76,7 @@ func (k *Keeper) Begin(userID string, credential account.Credential, userVerifie
 	rand.Read(id)
 	now := k.Now().Truncate(time.Millisecond)
 	return Session{
-		ID: base64.RawURLEncoding.EncodeToString(id), UserID: userID, CredentialID: credential.ID,
+		ID: base64.RawURLEncoding.EncodeToString(id), UserID: userID, Credential: account.CredentialRef(credential.ID),
 		CreatedAt: now, SeenAt: now, AuthTime: now, ExpiresAt: now.Add(k.Max),
 		UserVerified: userVerified, Client: client,
 	}

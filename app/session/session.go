@@ -22,7 +22,7 @@ var (
 type Session struct {
 	ID           string // 128 random bits or more, base64url
 	UserID       string
-	CredentialID []byte
+	Credential   string // account.CredentialRef of the passkey that opened it
 	CreatedAt    time.Time
 	SeenAt       time.Time // last activity, exact to a minute
 	ExpiresAt    time.Time // the hard cap, never moved

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -24,7 +25,9 @@ func benchUser(b *testing.B, db *DB) account.Credential {
 	if _, err := db.Register(b.Context(), r, registered("user")); err != nil {
 		b.Fatal(err)
 	}
-	return r.Credential
+	c := r.Credential
+	c.UserID = r.User.ID
+	return c
 }
 
 // inParallel runs op b.N times from n goroutines.
@@ -105,7 +108,7 @@ func BenchmarkSignIn(b *testing.B) {
 					entries[i] = audit.Entry{Kind: audit.SignedIn, Actor: account.UserID(sum("handle", "user")), Session: strconv.Itoa(i)}
 				}
 				for range trail / len(entries) {
-					if err := db.Record(b.Context(), entries...); err != nil {
+					if err := recorded(db, entries...); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -117,6 +120,75 @@ func BenchmarkSignIn(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkEntry gives what one more entry of a person costs a transaction, with
+// 1,000 and with 100,000 entries in the log: a record of 101 against one of 1, in
+// turns.
+func BenchmarkEntry(b *testing.B) {
+	for _, trail := range []int{1000, 100_000} {
+		b.Run(fmt.Sprintf("trail=%d", trail), func(b *testing.B) {
+			db := benchDB(b)
+			e := audit.Entry{
+				Kind: audit.SignedIn, Actor: benchUser(b, db).UserID, Credential: account.CredentialRef([]byte("id")), Session: "session",
+				Client: audit.Client{Network: "203.0.113.0/24", Browser: "Firefox", System: "Linux"},
+			}
+			entries := slices.Repeat([]audit.Entry{e}, 1000)
+			for range trail / len(entries) {
+				if err := recorded(db, entries...); err != nil {
+					b.Fatal(err)
+				}
+			}
+			var took [2]time.Duration
+			for b.Loop() {
+				for i, n := range []int{1, 101} {
+					start := time.Now()
+					if err := recorded(db, entries[:n]...); err != nil {
+						b.Fatal(err)
+					}
+					took[i] += time.Since(start)
+				}
+			}
+			b.ReportMetric(float64(took[1]-took[0])/float64(b.N)/100, "ns/entry")
+			b.ReportMetric(float64(took[0])/float64(b.N), "ns/record")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkSignInLongTrail compares a sign-in at 1,000 entries with one at
+// 100,000, in turns.
+func BenchmarkSignInLongTrail(b *testing.B) {
+	lengths := []int{1000, 100_000}
+	var dbs [2]*DB
+	var credentials [2]account.Credential
+	for i, n := range lengths {
+		dbs[i] = benchDB(b)
+		credentials[i] = benchUser(b, dbs[i])
+		entries := slices.Repeat([]audit.Entry{{Kind: audit.SignedIn, Actor: credentials[i].UserID}}, 1000)
+		for range n / len(entries) {
+			if err := recorded(dbs[i], entries...); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	var took [2]time.Duration
+	for n := 0; b.Loop(); n++ {
+		for i, db := range dbs {
+			seed := strconv.Itoa(n)
+			s, e := signIn(seed, credentials[i], time.Now()), signedIn(seed)
+			start := time.Now()
+			if _, err := db.SignIn(b.Context(), s, e); err != nil {
+				b.Fatal(err)
+			}
+			took[i] += time.Since(start)
+		}
+	}
+	for i, n := range lengths {
+		b.ReportMetric(float64(took[i])/float64(b.N), fmt.Sprintf("ns/at-%d", n))
+	}
+	b.ReportMetric(float64(took[1])/float64(took[0]), "long/short")
+	b.ReportMetric(0, "ns/op")
 }
 
 func BenchmarkSession(b *testing.B) {
@@ -137,13 +209,14 @@ func BenchmarkSession(b *testing.B) {
 
 func BenchmarkTrail(b *testing.B) {
 	db := benchDB(b)
+	user := benchUser(b, db).UserID
 	for range 1000 {
-		if err := db.Record(b.Context(), audit.Entry{Kind: audit.SignedIn, Actor: "a"}, audit.Entry{Kind: audit.SignedIn, Actor: "b"}); err != nil {
+		if err := recorded(db, audit.Entry{Kind: audit.SignedIn, Actor: user}, audit.Entry{Kind: audit.SignInRefused}); err != nil {
 			b.Fatal(err)
 		}
 	}
 	inParallel(b, 1, func(int) error {
-		_, err := db.Trail(context.Background(), "a", 0, 20)
+		_, err := db.Trail(context.Background(), user, 0, 20)
 		return err
 	})
 }

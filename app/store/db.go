@@ -8,6 +8,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,8 +31,13 @@ const (
 	openWait  = 5 * time.Second
 	openRetry = 5 * time.Millisecond
 
+	// Writers wait while scrub does.
+	sqlScrubWait = "PRAGMA busy_timeout = 1000"
+	sqlScrub     = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+	// Without secure_delete a row that moves or goes stays readable in the file.
 	writerParameters = "_pragma=busy_timeout(" + busyTimeout + ")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=foreign_keys(1)&_txlock=immediate"
+		"&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_txlock=immediate"
 	// A reader looks up points: a small page cache serves it as well as a large one.
 	readerParameters = "mode=ro&_pragma=busy_timeout(" + busyTimeout + ")&_pragma=cache_size(-256)"
 )
@@ -39,10 +45,11 @@ const (
 // DB is an open database. Its methods may be called from any goroutine. Each of
 // them may return ErrUnavailable; those that change something, ErrOutcomeUnknown.
 type DB struct {
+	path   string
 	writer *writer
 	writes *sql.DB
 	reads  *sql.DB
-	stmts  map[string]*sql.Stmt // of reads, by text
+	stmts  map[string]*sql.Stmt // of reads, by text: what is asked often
 }
 
 // Open opens the database at url, "file:" and a path, makes it when it is not
@@ -77,7 +84,7 @@ func Open(ctx context.Context, url string, now func() time.Time) (*DB, error) {
 }
 
 func open(ctx context.Context, path string, now func() time.Time) (_ *DB, err error) {
-	db := &DB{}
+	db := &DB{path: path}
 	defer func() {
 		if err != nil {
 			_ = db.closePools() // err says more
@@ -86,7 +93,7 @@ func open(ctx context.Context, path string, now func() time.Time) (_ *DB, err er
 	if db.writes, err = openPool(path, writerParameters); err != nil {
 		return nil, err
 	}
-	db.writes.SetMaxOpenConns(1)
+	db.writes.SetMaxOpenConns(2) // the writer's, and for a moment that of scrub
 	w := newWriter(db.writes, checkPragmas, now)
 	if err := w.connect(ctx); err != nil {
 		return nil, err
@@ -120,7 +127,8 @@ func (db *DB) openReads(ctx context.Context, path string) (err error) {
 	db.reads.SetMaxIdleConns(n)
 	db.stmts = map[string]*sql.Stmt{}
 	for _, query := range []string{
-		sqlVersion, sqlUser, sqlCredential, sqlCredentials, sqlSession, sqlInvitation, sqlTrail,
+		sqlVersion, sqlUser, sqlCredential, sqlCredentials, sqlSession, sqlInvitation,
+		sqlTrail, sqlTrailSize, sqlHashes, sqlMilestones,
 	} {
 		if db.stmts[query], err = db.reads.PrepareContext(ctx, query); err != nil {
 			return err
@@ -161,19 +169,56 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
+// scrub folds the WAL into the database and empties it, so that nothing that was
+// removed is left there. It does so beside the writer, and gives up on a reader
+// that does not let go: the next time empties it all the same.
+func (db *DB) scrub(ctx context.Context) error {
+	conn, err := db.writes.Conn(ctx)
+	if err != nil {
+		return classify(err)
+	}
+	defer conn.Close()
+	defer conn.Raw(func(any) error { return driver.ErrBadConn }) // not to be kept for this alone
+	if _, err := conn.ExecContext(ctx, sqlScrubWait); err != nil {
+		return classify(err)
+	}
+	var busy, frames, folded int
+	return classify(conn.QueryRowContext(ctx, sqlScrub).Scan(&busy, &frames, &folded))
+}
+
 func (db *DB) write(ctx context.Context, run func(*tx) error) error {
 	return db.writer.do(ctx, run)
 }
 
 // row reads one row into dest; found is false when there is none.
 func (db *DB) row(ctx context.Context, query string, args []any, dest ...any) (found bool, err error) {
-	switch err := db.stmts[query].QueryRowContext(ctx, args...).Scan(dest...); {
+	var row *sql.Row
+	if stmt := db.stmts[query]; stmt != nil {
+		row = stmt.QueryRowContext(ctx, args...)
+	} else {
+		row = db.reads.QueryRowContext(ctx, query, args...)
+	}
+	switch err := row.Scan(dest...); {
 	case errors.Is(err, sql.ErrNoRows):
 		return false, nil
 	case err != nil:
 		return false, classify(err)
 	}
 	return true, nil
+}
+
+// rows calls each on every row.
+func (db *DB) rows(ctx context.Context, query string, args []any, each func(scan func(...any) error) error) error {
+	stmt := db.stmts[query]
+	if stmt != nil {
+		return eachRow(ctx, stmt, args, each)
+	}
+	stmt, err := db.reads.PrepareContext(ctx, query)
+	if err != nil {
+		return classify(err)
+	}
+	defer stmt.Close()
+	return eachRow(ctx, stmt, args, each)
 }
 
 // filePath returns the path of a file: URL. The parameters are ours to choose.
@@ -237,10 +282,10 @@ func dsn(path, parameters string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + parameters
 }
 
-// checkPragmas makes sure that the engine took what durability rests on.
+// checkPragmas makes sure that the engine took what durability and erasure rest on.
 func checkPragmas(ctx context.Context, conn *sql.Conn) error {
 	for _, p := range []struct{ name, want string }{
-		{"journal_mode", "wal"}, {"synchronous", "2"}, {"foreign_keys", "1"}, {"busy_timeout", busyTimeout},
+		{"journal_mode", "wal"}, {"synchronous", "2"}, {"foreign_keys", "1"}, {"secure_delete", "1"}, {"busy_timeout", busyTimeout},
 	} {
 		var got string
 		if err := conn.QueryRowContext(ctx, "PRAGMA "+p.name).Scan(&got); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -35,7 +36,11 @@ func mustReadMigrations() []migration {
 	return list
 }
 
-const sqlVersion = "PRAGMA user_version"
+const (
+	sqlVersion = "PRAGMA user_version"
+	// The first script once made this table.
+	sqlOldTrail = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'trail')"
+)
 
 // migrate brings the schema to the version of list, forward only, each script
 // in a transaction of its own. Any number of programs may do so at once: the
@@ -90,6 +95,16 @@ func apply(ctx context.Context, conn *sql.Conn, m migration, version int) error 
 		}
 		if objects > 0 {
 			return fmt.Errorf("it is a database of another program: choose another file")
+		}
+	}
+	if version == 1 {
+		// Whatever makes a trail now takes the version past 1 with it.
+		var old bool
+		if err := conn.QueryRowContext(ctx, sqlOldTrail).Scan(&old); err != nil {
+			return err
+		}
+		if old {
+			return errors.New("it was made by a version of Bio before its trail was a Merkle log, and cannot be carried over: set BIO_DATA to a new directory, or move this file away")
 		}
 	}
 	// One by one: a remote database takes no script.

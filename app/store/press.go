@@ -15,7 +15,7 @@ import (
 type Press struct {
 	Challenge  []byte
 	Expires    time.Time       // until when the challenge is good
-	Session    session.Session // its UserID and CredentialID are set by the store
+	Session    session.Session // its UserID and Credential are set by the store
 	Replaces   string          // id of the session that this one replaces, or ""
 	Invitation []byte          // hash of an invitation's token, or nil
 }
@@ -73,7 +73,7 @@ func (db *DB) Register(ctx context.Context, r Registration, entry audit.Entry, m
 		if err := insertCredential(t, c); err != nil {
 			return err
 		}
-		replaced, err := r.open(t, user.ID, c.ID)
+		replaced, err := r.open(t, user.ID, account.CredentialRef(c.ID))
 		if err != nil {
 			return err
 		}
@@ -110,40 +110,43 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...a
 		if err != nil {
 			return err
 		}
-		replaced, err := s.open(t, user.ID, c.ID)
+		replaced, err := s.open(t, user.ID, account.CredentialRef(c.ID))
 		if err != nil {
 			return err
 		}
 		for _, one := range replaced {
 			out.Ended = append(out.Ended, one.Session)
 		}
+		if err := addGroups(t, &user, groups); err != nil {
+			return err
+		}
+		out.User = user
+		if err := appendTrail(t, user.ID, concat([]audit.Entry{entry}, more, used, replaced)...); err != nil {
+			return err
+		}
 		// After the replaced session, which may be one of the account that goes.
-		var undone []audit.Entry
 		if s.Undo != "" && s.Undo != user.ID {
 			// Only a session of that account, which is open until now, may ask for it.
 			if s.Replaces != "" && (len(replaced) != 1 || replaced[0].Actor != s.Undo) {
 				return session.ErrNone
 			}
-			var ended []string
-			out.RemovedUser, out.Removed, ended, err = removeDuplicate(t, s)
-			if err != nil {
+			out.RemovedUser, out.Removed, err = duplicate(t, s)
+			if err != nil || !out.Removed {
 				return err
 			}
+			undone := s.entry(audit.DuplicateUndone, nil)
+			undone.Actor = user.ID
+			ended, err := removeUser(t, out.RemovedUser.ID, undone)
 			out.Ended = append(out.Ended, ended...)
-			if out.Removed {
-				undone = []audit.Entry{s.entry(audit.DuplicateUndone, map[string]string{
-					"user": out.RemovedUser.ID,
-				})}
-			}
-		}
-		if err := addGroups(t, &user, groups); err != nil {
 			return err
 		}
-		out.User = user
-		return appendTrail(t, user.ID, concat([]audit.Entry{entry}, more, used, replaced, undone)...)
+		return nil
 	})
 	if err != nil {
 		return SignedIn{}, err
+	}
+	if out.Removed {
+		_ = db.scrub(ctx) // or ExpireSessions will: the user is erased either way
 	}
 	return out, nil
 }
@@ -184,7 +187,7 @@ func (p Press) invitation(t *tx) ([]string, []audit.Entry, error) {
 
 // open ends the session that is replaced, if it is there, starts the new one,
 // and returns the entry of the former, whose actor is the user that it was of.
-func (p Press) open(t *tx, userID string, credentialID []byte) ([]audit.Entry, error) {
+func (p Press) open(t *tx, userID, credential string) ([]audit.Entry, error) {
 	var replaced []audit.Entry
 	if p.Replaces != "" {
 		old, found, err := deleteSession(t, p.Replaces)
@@ -193,13 +196,13 @@ func (p Press) open(t *tx, userID string, credentialID []byte) ([]audit.Entry, e
 		}
 		if found {
 			replaced = []audit.Entry{{
-				Kind: audit.SessionReplaced, Actor: old.UserID, Credential: old.CredentialID,
+				Kind: audit.SessionReplaced, Actor: old.UserID, Credential: old.Credential,
 				Session: old.ID, Client: p.Session.Client,
 			}}
 		}
 	}
 	s := p.Session
-	s.UserID, s.CredentialID = userID, credentialID
+	s.UserID, s.Credential = userID, credential
 	return replaced, insertSession(t, s)
 }
 

@@ -11,7 +11,7 @@ import (
 
 var _ session.Store = (*DB)(nil)
 
-const sqlSession = `SELECT sessions.id, sessions.user_id, sessions.credential_id, sessions.created_at, sessions.seen_at,
+const sqlSession = `SELECT sessions.id, sessions.user_id, sessions.credential, sessions.created_at, sessions.seen_at,
 sessions.expires_at, sessions.auth_time, sessions.user_verified, sessions.network, sessions.browser, sessions.system, ` +
 	userColumns + " FROM sessions JOIN users ON users.id = sessions.user_id WHERE sessions.id = ?"
 
@@ -21,7 +21,7 @@ func (db *DB) Session(ctx context.Context, id string) (session.Session, account.
 	var s session.Session
 	var u account.User
 	found, err := db.row(ctx, sqlSession, []any{id}, append([]any{
-		&s.ID, &s.UserID, &s.CredentialID, (*stamp)(&s.CreatedAt), (*stamp)(&s.SeenAt),
+		&s.ID, &s.UserID, &s.Credential, (*stamp)(&s.CreatedAt), (*stamp)(&s.SeenAt),
 		(*stamp)(&s.ExpiresAt), (*stamp)(&s.AuthTime), &s.UserVerified,
 		&s.Client.Network, &s.Client.Browser, &s.Client.System,
 	}, userFields(&u)...)...)
@@ -34,11 +34,11 @@ func (db *DB) Session(ctx context.Context, id string) (session.Session, account.
 	return s, u, nil
 }
 
-const sqlInsertSession = `INSERT INTO sessions (id, user_id, credential_id, created_at, seen_at, expires_at, auth_time,
+const sqlInsertSession = `INSERT INTO sessions (id, user_id, credential, created_at, seen_at, expires_at, auth_time,
 user_verified, network, browser, system) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 func insertSession(t *tx, s session.Session) error {
-	_, err := t.exec(sqlInsertSession, s.ID, s.UserID, s.CredentialID, stamp(s.CreatedAt), stamp(s.SeenAt),
+	_, err := t.exec(sqlInsertSession, s.ID, s.UserID, s.Credential, stamp(s.CreatedAt), stamp(s.SeenAt),
 		stamp(s.ExpiresAt), stamp(s.AuthTime), s.UserVerified, s.Client.Network, s.Client.Browser, s.Client.System)
 	return err
 }
@@ -69,12 +69,12 @@ func (db *DB) EndSession(ctx context.Context, id string, entry audit.Entry) erro
 	})
 }
 
-const sqlDeleteSession = "DELETE FROM sessions WHERE id = ? RETURNING user_id, credential_id"
+const sqlDeleteSession = "DELETE FROM sessions WHERE id = ? RETURNING user_id, credential"
 
 // deleteSession removes a session and returns its ids.
 func deleteSession(t *tx, id string) (s session.Session, found bool, err error) {
 	s.ID = id
-	found, err = t.row(sqlDeleteSession, []any{id}, &s.UserID, &s.CredentialID)
+	found, err = t.row(sqlDeleteSession, []any{id}, &s.UserID, &s.Credential)
 	return s, found, err
 }
 
@@ -95,8 +95,9 @@ const (
 
 // ExpireSessions removes the sessions that have reached their cap or were idle
 // for the time given, each with its entry, and returns how many. It also
-// forgets the consumed challenges that have expired. It goes in small batches:
-// on an error those before it are done, and counted.
+// forgets the consumed challenges that have expired, and empties the WAL of what
+// is no longer in the database. It goes in small batches: on an error those
+// before it are done, and counted.
 func (db *DB) ExpireSessions(ctx context.Context, idle time.Duration) (int, error) {
 	total := 0
 	for {
@@ -119,8 +120,11 @@ func (db *DB) ExpireSessions(ctx context.Context, idle time.Duration) (int, erro
 			n, err = t.exec(sqlDeleteChallenges, stamp(t.now.Add(-clockStep)), expireBatch)
 			return err
 		})
-		if err != nil || n < expireBatch {
+		if err != nil {
 			return total, err
+		}
+		if n < expireBatch {
+			return total, db.scrub(ctx)
 		}
 	}
 }
@@ -151,7 +155,7 @@ func expire(t *tx, idle time.Duration) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		expired[i].Actor, expired[i].Credential = s.UserID, s.CredentialID
+		expired[i].Actor, expired[i].Credential = s.UserID, s.Credential
 	}
 	return len(ids), appendTrail(t, "", expired...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"bio/app/account"
+	"bio/app/audit"
 )
 
 const userColumns = "users.id, users.handle, users.name, users.groups, users.created_at"
@@ -39,7 +40,7 @@ func insertUser(t *tx, u account.User, names []string) (string, error) {
 			return "", err
 		}
 		if n == 1 {
-			return name, nil
+			return name, newKey(t, u.ID)
 		}
 	}
 	return "", ErrNamesTaken
@@ -58,35 +59,69 @@ func addGroups(t *tx, u *account.User, groups []string) error {
 	return err
 }
 
-const (
-	sqlDuplicate = "SELECT " + userColumns + ` FROM users WHERE id = ? AND created_at BETWEEN ? AND ? AND groups = '[]'
+const sqlDuplicate = "SELECT " + userColumns + ` FROM users WHERE id = ? AND created_at BETWEEN ? AND ? AND groups = '[]'
 AND (SELECT count(*) FROM credentials WHERE user_id = users.id) = 1`
+
+// duplicate returns the user that s names in Undo, and whether it is as young and
+// as empty as it must be to be removed.
+func duplicate(t *tx, s SignIn) (u account.User, found bool, err error) {
+	found, err = t.row(sqlDuplicate, []any{s.Undo, stamp(s.UndoAfter), stamp(t.now)}, userFields(&u)...)
+	if err != nil || !found {
+		return account.User{}, false, err
+	}
+	return u, true, nil
+}
+
+const sqlUserNamed = "SELECT " + userColumns + " FROM users WHERE name = ?"
+
+// EraseUser removes the user called name, in any case, with passkeys, sessions and
+// all that the trail says of them but the leaves, and appends the entry, whose
+// Subject becomes the user. It returns the user as it was; account.ErrNotFound
+// when there is none.
+func (db *DB) EraseUser(ctx context.Context, name string, entry audit.Entry) (account.User, error) {
+	var u account.User
+	err := db.write(ctx, func(t *tx) error {
+		found, err := t.row(sqlUserNamed, []any{name}, userFields(&u)...)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			return account.ErrNotFound
+		}
+		_, err = removeUser(t, u.ID, entry)
+		return err
+	})
+	if err != nil {
+		return account.User{}, err
+	}
+	_ = db.scrub(ctx) // or ExpireSessions will: the user is erased either way
+	return u, nil
+}
+
+const (
 	sqlDeleteUserSessions    = "DELETE FROM sessions WHERE user_id = ? RETURNING id"
 	sqlDeleteUserCredentials = "DELETE FROM credentials WHERE user_id = ?"
 	sqlDeleteUser            = "DELETE FROM users WHERE id = ?"
 )
 
-// removeDuplicate removes the user that s names in Undo, when it is as young
-// and as empty as it must be, and reports whether it was, and the ids of the
-// sessions that went with it.
-func removeDuplicate(t *tx, s SignIn) (u account.User, removed bool, ended []string, err error) {
-	found, err := t.row(sqlDuplicate, []any{s.Undo, stamp(s.UndoAfter), stamp(t.now)}, userFields(&u)...)
-	if err != nil || !found {
-		return account.User{}, false, nil, err
+// removeUser removes a user and all that is theirs, and appends the entry, of
+// which the user becomes the subject. It returns the ids of their sessions.
+func removeUser(t *tx, id string, entry audit.Entry) (ended []string, err error) {
+	// First, while there is the key that gives the leaf its subject.
+	entry.Subject = id
+	if err := appendTrail(t, "", entry); err != nil {
+		return nil, err
 	}
-	err = t.rows(sqlDeleteUserSessions, []any{u.ID}, func(scan func(...any) error) error {
+	err = t.rows(sqlDeleteUserSessions, []any{id}, func(scan func(...any) error) error {
 		var id string
 		err := scan(&id)
 		ended = append(ended, id)
 		return err
 	})
-	for _, query := range []string{sqlDeleteUserCredentials, sqlDeleteUser} {
+	for _, query := range []string{sqlDeleteUserCredentials, sqlDeleteUser, sqlDropKey, sqlDropPayloads} {
 		if err == nil {
-			_, err = t.exec(query, u.ID)
+			_, err = t.exec(query, id)
 		}
 	}
-	if err != nil {
-		return account.User{}, false, nil, err
-	}
-	return u, true, ended, nil
+	return ended, err
 }

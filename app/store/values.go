@@ -61,28 +61,6 @@ func (l *list) Scan(src any) error {
 	return json.Unmarshal([]byte(text), (*[]string)(l))
 }
 
-// facts is a map as a column holds it: a JSON object, null when empty.
-type facts map[string]string
-
-func (f facts) Value() (driver.Value, error) {
-	if len(f) == 0 {
-		return nil, nil
-	}
-	text, err := json.Marshal(map[string]string(f))
-	return string(text), err
-}
-
-func (f *facts) Scan(src any) error {
-	*f = nil
-	switch v := src.(type) {
-	case nil:
-		return nil
-	case string:
-		return json.Unmarshal([]byte(v), (*map[string]string)(f))
-	}
-	return fmt.Errorf("an object is %T", src)
-}
-
 // blob is bytes of a column that is never null: nil and empty are the same.
 func blob(b []byte) []byte {
 	if b == nil {

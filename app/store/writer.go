@@ -32,7 +32,7 @@ const (
 // A writer makes every change. One goroutine owns the one connection that
 // writes, takes what waits and joins it into one durable transaction.
 type writer struct {
-	pool  *sql.DB                                // at most one connection
+	pool  *sql.DB                                // the goroutine takes one connection of it
 	check func(context.Context, *sql.Conn) error // a new connection, before it is used
 	now   func() time.Time
 

@@ -69,7 +69,7 @@ func TestFailingNeighbour(t *testing.T) {
 		}, "NOT NULL"},
 		{"foreign key", func(t *tx) error {
 			s := press("x", epoch).Session
-			s.UserID, s.CredentialID = "nobody", []byte("x")
+			s.UserID, s.Credential = "nobody", "x"
 			return insertSession(t, s)
 		}, "FOREIGN KEY"},
 		{"bad SQL", func(t *tx) error { _, err := t.exec("NONSENSE"); return err }, "syntax"},
@@ -110,7 +110,7 @@ func TestFailingNeighbour(t *testing.T) {
 					t.Errorf("unit %d: got error %v, want %q", i, err, tt.want)
 				}
 			}
-			equal(t, db.counts(t)["trail"], 7)
+			equal(t, db.counts(t)["trail_leaves"], 7)
 			// And alone.
 			if err := db.write(t.Context(), tt.fail); err == nil && !strings.Contains(tt.name, "rows") {
 				t.Error("no error alone")
@@ -118,7 +118,7 @@ func TestFailingNeighbour(t *testing.T) {
 			if err := db.write(t.Context(), record("last")); err != nil {
 				t.Error(err)
 			}
-			equal(t, db.counts(t)["trail"], 8)
+			equal(t, db.counts(t)["trail_leaves"], 8)
 		})
 	}
 }
@@ -140,8 +140,8 @@ func TestGroupCommit(t *testing.T) {
 	queued(db.writer, n)
 	release()
 	wg.Wait()
-	equal(t, db.count(t, "SELECT count(DISTINCT at) FROM trail"), 2)
-	equal(t, db.count(t, "SELECT max(n) FROM (SELECT count(*) AS n FROM trail GROUP BY at)"), batchLimit)
+	equal(t, db.count(t, "SELECT count(DISTINCT at) FROM trail_leaves"), 2)
+	equal(t, db.count(t, "SELECT max(n) FROM (SELECT count(*) AS n FROM trail_leaves GROUP BY at)"), batchLimit)
 }
 
 // A caller that leaves before its unit began takes it along; one that leaves
@@ -162,13 +162,13 @@ func TestContextEnds(t *testing.T) {
 	}
 	release()
 	wantErr(t, db.write(ctx, record("never queued")), context.Canceled)
-	equal(t, db.counts(t)["trail"], 0)
+	equal(t, db.counts(t)["trail_leaves"], 0)
 
 	ctx, cancel = context.WithCancel(context.Background())
 	if err := db.write(ctx, func(t *tx) error { cancel(); return record("kept")(t) }); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, db.counts(t)["trail"], 1)
+	equal(t, db.counts(t)["trail_leaves"], 1)
 
 	ctx, cancel = context.WithCancel(context.Background())
 	cancel()
@@ -230,8 +230,8 @@ func TestCloseFinishesTheQueue(t *testing.T) {
 	_, err = db.User(t.Context(), "x")
 	wantErr(t, err, ErrUnavailable)
 	wantErr(t, db.Ping(t.Context()), ErrUnavailable)
-	wantErr(t, db.Record(t.Context(), registered("late")), ErrUnavailable)
-	equal(t, openAt(t, url, newClock().Now).counts(t)["trail"], 50)
+	wantErr(t, recorded(db, registered("late")), ErrUnavailable)
+	equal(t, openAt(t, url, newClock().Now).counts(t)["trail_leaves"], 50)
 }
 
 // A lock that another program keeps is ErrUnavailable once the wait is over, and
@@ -250,7 +250,7 @@ func TestBusy(t *testing.T) {
 	}
 	exec(sqlBegin)
 	done := make(chan error, 1)
-	go func() { done <- db.Record(context.Background(), registered("1")) }()
+	go func() { done <- recorded(db, registered("1")) }()
 	for begun := false; !begun; { // the unit has left the queue: its BEGIN is next
 		db.writer.mu.Lock()
 		begun = len(db.writer.queue) == 0
@@ -268,10 +268,10 @@ func TestBusy(t *testing.T) {
 		t.Fatalf("got error %v", err)
 	}
 	exec(sqlRollback)
-	if err := db.Record(t.Context(), registered("2")); err != nil {
+	if err := recorded(db, registered("2")); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, db.counts(t)["trail"], 2)
+	equal(t, db.counts(t)["trail_leaves"], 2)
 }
 
 // onWriter runs SQL on the writer's connection, outside a transaction's rules.
@@ -354,7 +354,7 @@ func TestTransactionLostInABatch(t *testing.T) {
 		wantErr(t, err, ErrUnavailable)
 	}
 	equal(t, db.counts(t), before)
-	if err := db.Record(t.Context(), registered("after")); err != nil {
+	if err := recorded(db, registered("after")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -435,11 +435,11 @@ func TestCommitLost(t *testing.T) {
 		err = w.do(t.Context(), record("1"))
 		wantErr(t, err, ErrOutcomeUnknown)
 		wantErr(t, err, ErrUnavailable)
-		equal(t, db.counts(t)["trail"], rows)
+		equal(t, db.counts(t)["trail_leaves"], rows)
 		if err := w.do(t.Context(), record("2")); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, db.counts(t)["trail"], rows+1)
+		equal(t, db.counts(t)["trail_leaves"], rows+1)
 		w.close()
 		if err := pool.Close(); err != nil {
 			t.Fatal(err)

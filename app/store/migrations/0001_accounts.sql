@@ -7,7 +7,8 @@ CREATE TABLE users (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE credentials (
-    id                 BLOB    NOT NULL PRIMARY KEY,           -- credential id, unique over all users
+    ref                TEXT    NOT NULL PRIMARY KEY CHECK (length(ref) = 32), -- account.CredentialRef(id): what all else calls it
+    id                 BLOB    NOT NULL,                       -- credential id: here and nowhere else, so without an index
     user_id            TEXT    NOT NULL REFERENCES users (id), -- whose passkey it is
     user_handle        BLOB    NOT NULL,                       -- WebAuthn user handle that it was made for
     public_key         BLOB    NOT NULL,                       -- COSE_Key
@@ -25,25 +26,25 @@ CREATE TABLE credentials (
     last_used_at       INTEGER NOT NULL                        -- unix ms
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX credentials_user ON credentials (user_id, created_at, id);
+CREATE INDEX credentials_user ON credentials (user_id, created_at, ref);
 
 CREATE TABLE sessions (
-    id            TEXT    NOT NULL PRIMARY KEY,                 -- 128 random bits or more, base64url
-    user_id       TEXT    NOT NULL REFERENCES users (id),       -- who is signed in
-    credential_id BLOB    NOT NULL REFERENCES credentials (id), -- the passkey that opened it
-    created_at    INTEGER NOT NULL,                             -- unix ms
-    seen_at       INTEGER NOT NULL,                             -- unix ms: last activity, exact to a minute
-    expires_at    INTEGER NOT NULL,                             -- unix ms: the hard cap, never moved
-    auth_time     INTEGER NOT NULL,                             -- unix ms: when the passkey was last used in it
-    user_verified INTEGER NOT NULL,                             -- 1: the authenticator verified the user
-    network       TEXT    NOT NULL,                             -- 203.0.113.0/24, or empty
-    browser       TEXT    NOT NULL,                             -- Firefox, or empty
-    system        TEXT    NOT NULL                              -- Linux, or empty
+    id            TEXT    NOT NULL PRIMARY KEY,                  -- 128 random bits or more, base64url
+    user_id       TEXT    NOT NULL REFERENCES users (id),        -- who is signed in
+    credential    TEXT    NOT NULL REFERENCES credentials (ref), -- the passkey that opened it
+    created_at    INTEGER NOT NULL,                              -- unix ms
+    seen_at       INTEGER NOT NULL,                              -- unix ms: last activity, exact to a minute
+    expires_at    INTEGER NOT NULL,                              -- unix ms: the hard cap, never moved
+    auth_time     INTEGER NOT NULL,                              -- unix ms: when the passkey was last used in it
+    user_verified INTEGER NOT NULL,                              -- 1: the authenticator verified the user
+    network       TEXT    NOT NULL,                              -- 203.0.113.0/24, or empty
+    browser       TEXT    NOT NULL,                              -- Firefox, or empty
+    system        TEXT    NOT NULL                               -- Linux, or empty
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX sessions_user ON sessions (user_id);
 
-CREATE INDEX sessions_credential ON sessions (credential_id);
+CREATE INDEX sessions_credential ON sessions (credential);
 
 CREATE INDEX sessions_expires ON sessions (expires_at);
 
@@ -66,36 +67,3 @@ CREATE TABLE invitations (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX invitations_first ON invitations (first) WHERE first = 1;
-
-CREATE TABLE trail (
-    seq        INTEGER NOT NULL PRIMARY KEY, -- 1, 2, 3, ... without gaps
-    at         INTEGER NOT NULL,             -- unix ms: the time of its transaction
-    kind       TEXT    NOT NULL,             -- audit.Kind
-    actor      TEXT,                         -- user id; null: nobody known. Not a reference: it outlives the user
-    credential TEXT,                         -- hash of the credential id, 32 hex digits
-    session    TEXT,                         -- hash of the session id, 32 hex digits
-    reason     TEXT,                         -- why something was refused or ended: a class
-    network    TEXT,                         -- 203.0.113.0/24
-    browser    TEXT,                         -- Firefox
-    system     TEXT,                         -- Linux
-    detail     TEXT                          -- JSON object of further facts
-) STRICT;
-
-CREATE INDEX trail_actor ON trail (actor) WHERE actor IS NOT NULL;
-
--- INSERT OR REPLACE fires no delete trigger, so that this one must stop it.
-CREATE TRIGGER trail_insert BEFORE INSERT ON trail
-WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM trail)
-BEGIN
-    SELECT RAISE(ABORT, 'trail: not the next record');
-END;
-
-CREATE TRIGGER trail_update BEFORE UPDATE ON trail
-BEGIN
-    SELECT RAISE(ABORT, 'trail: a record is never changed');
-END;
-
-CREATE TRIGGER trail_delete BEFORE DELETE ON trail
-BEGIN
-    SELECT RAISE(ABORT, 'trail: a record is never removed');
-END;

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"bio/app/audit"
 	"bio/app/store"
+	"bio/app/store/trailtest"
 )
 
 // New opens a fresh database in a directory of the test's own, by the clock of
@@ -35,6 +37,13 @@ func open(t testing.TB, now func() time.Time) *store.DB {
 		}
 	})
 	return db
+}
+
+// CheckTrail re-verifies the whole log, against the checkpoints that it keeps and
+// those given, and fails on any problem.
+func CheckTrail(t testing.TB, db *store.DB, checkpoints ...[]byte) audit.Report {
+	t.Helper()
+	return trailtest.Check(t, db, checkpoints...)
 }
 
 // Clock is a clock that stands still until it is moved.

@@ -1,0 +1,310 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"bio/app/account"
+	"bio/app/audit"
+	"bio/app/config"
+	"bio/app/store"
+)
+
+// What an operator does from the command line, beside a running server or without
+// one.
+
+// openDatabase opens the database of an installation that has started once.
+func openDatabase(ctx context.Context, settings *config.Settings) (*store.DB, error) {
+	if _, err := os.Stat(strings.TrimPrefix(settings.Database, "file:")); errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("there is no database yet: start Bio once with these settings")
+	}
+	return store.Open(ctx, settings.Database, time.Now)
+}
+
+// openTrail opens the database and the log in it. The root secret may be missing
+// for what signs nothing.
+func openTrail(ctx context.Context, settings *config.Settings, signs bool) (*store.DB, *trail, error) {
+	secret := []byte(settings.Secret)
+	if secret == nil {
+		var err error
+		secret, err = readSecret(filepath.Join(settings.Data, secretFile))
+		if errors.Is(err, fs.ErrNotExist) && !signs {
+			err = nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	db, err := openDatabase(ctx, settings)
+	if err != nil {
+		return nil, nil, err
+	}
+	var seeds [][]byte
+	if secret != nil {
+		seeds = derive(secret, settings.Previous).trail
+	}
+	t := newTrail(db, settings, seeds, time.Now, slog.New(slog.DiscardHandler))
+	if signs {
+		if err := t.sameSite(); err != nil {
+			db.Close()
+			return nil, nil, err
+		}
+	}
+	return db, t, nil
+}
+
+// groupName is what a group may be called, so that it means itself in a header.
+var groupName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// Invite makes an invitation beside a running server, or without one, and returns
+// its link. It can be used once, for ttl or, when that is 0, until it is used.
+func Invite(ctx context.Context, settings *config.Settings, groups []string, ttl time.Duration) (string, error) {
+	for _, group := range groups {
+		if !groupName.MatchString(group) {
+			return "", fmt.Errorf("%q is not a group: a group has up to 64 lower-case letters, digits, dots, hyphens and underscores", group)
+		}
+	}
+	if settings.Registration == config.RegistrationClosed && len(groups) == 0 {
+		return "", errors.New("BIO_REGISTRATION is closed, so nobody new can come in: set it to invite, or give --group for someone who has an account")
+	}
+	if ttl < 0 {
+		return "", fmt.Errorf("an invitation cannot have expired already: write a time such as 168h, or 0")
+	}
+	db, err := openDatabase(ctx, settings)
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	raw := make([]byte, 18)
+	rand.Read(raw)
+	token := base64.RawURLEncoding.EncodeToString(raw)
+	invitation := account.Invitation{TokenHash: account.InvitationHash(token), Groups: groups}
+	if ttl > 0 {
+		invitation.ExpiresAt = time.Now().Add(ttl)
+	}
+	entry := audit.Entry{Kind: audit.InvitationMade, Reason: "command line"}
+	if len(groups) > 0 {
+		entry.Detail = map[string]string{"groups": strings.Join(groups, " ")}
+	}
+	if err := db.Invite(ctx, invitation, entry); err != nil {
+		return "", err
+	}
+	return inviteLink(settings, token), nil
+}
+
+func inviteLink(settings *config.Settings, token string) string {
+	return settings.Origin() + "/?invite=" + token
+}
+
+// EraseUser erases the account called name and all that is theirs.
+func EraseUser(ctx context.Context, settings *config.Settings, name string) (account.User, error) {
+	db, err := openDatabase(ctx, settings)
+	if err != nil {
+		return account.User{}, err
+	}
+	defer db.Close()
+	user, err := db.EraseUser(ctx, name, audit.Entry{Kind: audit.Erased, Reason: "command line"})
+	if errors.Is(err, account.ErrNotFound) {
+		return account.User{}, fmt.Errorf("there is no account called %s", name)
+	}
+	return user, err
+}
+
+// A Progress is told how much of long work is done.
+type Progress func(done, total int64)
+
+// entriesPage is how many entries are in memory at once.
+const entriesPage = 1000
+
+// eachEntry calls each on the entries from first up to, but not with, end, or to
+// the last when end is negative.
+func eachEntry(ctx context.Context, db *store.DB, first, end int64, each func(audit.Stored) error) error {
+	for next := first; end < 0 || next < end; {
+		limit := entriesPage
+		if end >= 0 {
+			limit = int(min(entriesPage, end-next))
+		}
+		page, err := db.Entries(ctx, next, limit)
+		if err != nil {
+			return err
+		}
+		for _, entry := range page {
+			if err := each(entry); err != nil {
+				return err
+			}
+		}
+		if len(page) < limit {
+			return nil
+		}
+		next = page[len(page)-1].Index + 1
+	}
+	return nil
+}
+
+// VerifyTrail checks the whole log of an installation: entries, tree, payloads,
+// and all checkpoints that are kept, with the verifier keys given or, without
+// any, those that the root secret gives.
+func VerifyTrail(ctx context.Context, settings *config.Settings, keys []string, progress Progress) (audit.Report, error) {
+	db, t, err := openTrail(ctx, settings, false)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	defer db.Close()
+	size, err := db.TrailSize(ctx)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	if len(keys) == 0 && len(t.seeds) > 0 {
+		if keys, err = t.keys(ctx, size); err != nil {
+			return audit.Report{}, err
+		}
+	}
+	verifiers, err := audit.Verifiers(keys...)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	notes, err := db.Checkpoints(ctx)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	switch note, err := os.ReadFile(t.file); {
+	case err == nil:
+		notes = append(notes, note)
+	case !errors.Is(err, fs.ErrNotExist):
+		return audit.Report{}, fmt.Errorf("the last checkpoint %s cannot be read: %w. Let this user read it", t.file, bare(err))
+	}
+	checker := audit.NewChecker(notes, verifiers)
+	err = eachEntry(ctx, db, 0, -1, func(entry audit.Stored) error {
+		if err := checker.Add(entry); err != nil {
+			return err
+		}
+		progress(checker.Next(), max(size, checker.Next()))
+		return nil
+	})
+	if err != nil && !errors.As(err, new(audit.Problem)) {
+		return audit.Report{}, err
+	}
+	findings, err := db.CheckFile(ctx)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	for _, finding := range findings {
+		checker.Wrong(audit.Problem{First: 0, Last: -1, What: finding})
+	}
+	return checker.End(), nil
+}
+
+// Export is what an export is to hold.
+type Export struct {
+	Since, Until time.Time         // a zero time does not bound
+	After        *audit.Checkpoint // of the export that it follows; nil: the last that was made
+}
+
+// ExportTrail writes the entries of a period, tied to a checkpoint that is
+// published with them, and it to that of the export before. The export is itself
+// an act, and the newest entry below that checkpoint.
+func ExportTrail(ctx context.Context, settings *config.Settings, e Export, w io.Writer, progress Progress) (audit.ExportHeader, error) {
+	db, t, err := openTrail(ctx, settings, true)
+	if err != nil {
+		return audit.ExportHeader{}, err
+	}
+	defer db.Close()
+	header := audit.ExportHeader{Since: inUTC(e.Since), Until: inUTC(e.Until)}
+	detail := map[string]string{}
+	for name, at := range map[string]string{"since": header.Since, "until": header.Until} {
+		if at != "" {
+			detail[name] = at
+		}
+	}
+	// Whatever is wrong with the log, it must not be exported as if it were right.
+	if err := t.start(ctx); err != nil {
+		return header, err
+	}
+	if e.After != nil {
+		if err := t.follows(ctx, *e.After); err != nil {
+			return header, err
+		}
+	}
+	size, err := db.Record(ctx, audit.Entry{Kind: audit.TrailExported, Reason: "command line", Detail: detail})
+	if err != nil {
+		return header, err
+	}
+	t.publishing.Lock()
+	p, err := t.publish(ctx, size)
+	t.publishing.Unlock()
+	if err != nil {
+		return header, err
+	}
+	header.Checkpoint = string(p.note)
+	if e.After != nil {
+		header.Previous = e.After.Size
+	} else {
+		_, last, err := db.Milestones(ctx, audit.TrailExported, size-1)
+		if err != nil {
+			return header, err
+		}
+		header.Previous = last + 1
+	}
+	if header.First, header.End, err = db.Period(ctx, e.Since, e.Until, size); err != nil {
+		return header, err
+	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	exporter, err := audit.NewExporter(out, header, size, db.Tree(ctx))
+	if err != nil {
+		return header, err
+	}
+	err = eachEntry(ctx, db, header.First, header.End, func(entry audit.Stored) error {
+		progress(entry.Index+1-header.First, header.End-header.First)
+		return exporter.Add(entry)
+	})
+	return header, errors.Join(err, out.Flush())
+}
+
+func inUTC(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return at.UTC().Format(time.RFC3339)
+}
+
+// TrailKey returns the verifier key of the log's checkpoints.
+func TrailKey(ctx context.Context, settings *config.Settings) (string, error) {
+	db, t, err := openTrail(ctx, settings, true)
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	size, err := db.TrailSize(ctx)
+	if err != nil {
+		return "", err
+	}
+	signer, err := t.signer(ctx, size)
+	if err != nil {
+		return "", err
+	}
+	return signer.Key(), nil
+}
+
+// ReopenTrail opens a new log on what is left of one that does not fit its last
+// checkpoint, and returns the new log's first checkpoint.
+func ReopenTrail(ctx context.Context, settings *config.Settings) ([]byte, error) {
+	db, t, err := openTrail(ctx, settings, true)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	p, err := t.reopen(ctx)
+	return p.note, err
+}

@@ -1,0 +1,266 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"testing"
+	"time"
+
+	"bio/app/account"
+	"bio/app/audit"
+	"bio/app/session"
+	"bio/app/store/trailtest"
+)
+
+// person is someone with a network of their own.
+type person struct {
+	Registration
+	sessions []string
+	kinds    []audit.Kind // of their entries
+}
+
+func newPerson(t testing.TB, db *DB, c *clock, seed string) *person {
+	t.Helper()
+	p := &person{Registration: registration(seed, c.Now()), kinds: []audit.Kind{audit.Registered}}
+	p.Names = []string{"heron-" + seed + "-grey"}
+	p.Credential.PublicKey, p.Credential.Name = sum("public key", seed), "Key of "+seed+"."
+	n := sum("network", seed)
+	p.Session.Client.Network = fmt.Sprintf("%x:%x:%x::/48", n[:2], n[2:4], n[4:6])
+	must[account.User](t)(db.Register(t.Context(), p.Registration, p.entry(audit.Registered, p.Session)))
+	p.sessions = []string{p.Session.ID}
+	return p
+}
+
+func (p *person) entry(kind audit.Kind, s session.Session) audit.Entry {
+	return audit.Entry{Kind: kind, Credential: account.CredentialRef(p.Credential.ID), Session: s.ID, Client: p.Session.Client}
+}
+
+func (p *person) signIn(t testing.TB, db *DB, c *clock, seed string) {
+	t.Helper()
+	p.Credential.SignCount++
+	s := signIn(seed, p.Credential, c.Now())
+	s.Session.Client = p.Session.Client
+	must[SignedIn](t)(db.SignIn(t.Context(), s, p.entry(audit.SignedIn, s.Session)))
+	p.sessions, p.kinds = append(p.sessions, s.Session.ID), append(p.kinds, audit.SignedIn)
+}
+
+// traces are how the person may be known, but by the key of their pseudonyms.
+func (p *person) traces() map[string][]byte {
+	all := map[string][]byte{
+		"user id": []byte(p.User.ID), "handle": p.User.Handle, "name": []byte(p.Names[0]),
+		"credential id": p.Credential.ID, "credential ref": []byte(account.CredentialRef(p.Credential.ID)),
+		"public key": p.Credential.PublicKey, "passkey's name": []byte(p.Credential.Name),
+		"network": []byte(p.Session.Client.Network),
+	}
+	for _, id := range p.sessions {
+		all["session "+id], all["ref of session "+id] = []byte(id), []byte(audit.SessionRef(id))
+	}
+	return all
+}
+
+// noTrace fails when anything of the person is in the files.
+func (p *person) noTrace(t *testing.T, path string, key []byte) {
+	t.Helper()
+	traces := p.traces()
+	traces["key"] = key
+	for _, name := range []string{path, path + "-wal"} {
+		file, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		file = bytes.ToLower(file)
+		for what, raw := range traces {
+			for _, form := range forms(raw) {
+				if n := bytes.Count(file, bytes.ToLower([]byte(form))); n > 0 {
+					t.Errorf("%s of %s stands %d times in %s", what, p.Names[0], n, name[len(path):])
+				}
+			}
+		}
+	}
+}
+
+func (db *DB) keyOf(t testing.TB, userID string) (key []byte) {
+	t.Helper()
+	if err := db.reads.QueryRow(sqlTrailKey, userID).Scan(&key); err != nil || len(key) != audit.KeySize {
+		t.Fatal(key, err)
+	}
+	return key
+}
+
+func TestEraseUser(t *testing.T) {
+	url := fileURL(t)
+	path := must[string](t)(filePath(url))
+	c := newClock()
+	server, db := openAt(t, url, c.Now), openAt(t, url, c.Now)
+	ctx := t.Context()
+	// Enough, in a mixed order, that rows move between pages.
+	var people []*person
+	for i := range 40 {
+		people = append(people, newPerson(t, server, c, fmt.Sprint(i)))
+	}
+	for round := range 3 {
+		for i, p := range people {
+			p.signIn(t, server, c, fmt.Sprintf("%d in round %d", i, round))
+		}
+	}
+	gone, stays := people[17], people[18]
+	refused := gone.entry(audit.SignInRefused, session.Session{})
+	refused.Actor = gone.User.ID
+	if err := recorded(server, refused); err != nil {
+		t.Fatal(err)
+	}
+	// The server has what it read in its caches.
+	if _, _, err := server.Credential(ctx, gone.Credential.ID); err != nil {
+		t.Fatal(err)
+	}
+	published := keep(t, server)
+	key := db.keyOf(t, gone.User.ID)
+	before := server.counts(t)
+	recordsBefore := must[[]audit.Record](t)(server.Trail(ctx, stays.User.ID, 0, 100))
+	_, credentialBefore, err := server.Credential(ctx, stays.Credential.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	user := must[account.User](t)(db.EraseUser(ctx, "HERON-17-grey", audit.Entry{Kind: audit.Erased, Reason: "command line"}))
+	gone.noTrace(t, path, key) // while the server has the file open
+	equal(t, user, account.User{ID: gone.User.ID, Handle: gone.User.Handle, Name: "heron-17-grey", CreatedAt: epoch})
+	_, err = server.User(ctx, gone.User.ID)
+	wantErr(t, err, account.ErrNotFound)
+	_, _, err = server.Credential(ctx, gone.Credential.ID)
+	wantErr(t, err, account.ErrNotFound)
+	for _, id := range gone.sessions {
+		_, _, err = server.Session(ctx, id)
+		wantErr(t, err, session.ErrNone)
+	}
+	equal(t, len(must[[]audit.Record](t)(server.Trail(ctx, gone.User.ID, 0, 100))), 0)
+	after := server.counts(t)
+	equal(t, after, map[string]int{
+		"users": before["users"] - 1, "credentials": before["credentials"] - 1, "sessions": before["sessions"] - len(gone.sessions),
+		"challenges": before["challenges"], "invitations": 0, "trail_leaves": before["trail_leaves"] + 1,
+	})
+
+	// The tree is as it was, with one leaf more, which says whom by a pseudonym.
+	report := trailtest.Check(t, server, published)
+	equal(t, report.Erased, int64(len(gone.kinds)+1))
+	entries := must[[]audit.Stored](t)(server.Entries(ctx, 0, 1000))
+	last := entries[len(entries)-1]
+	equal(t, []any{last.Leaf.Kind, string(last.Payload), last.Leaf.Actor == nil}, []any{audit.Erased, `{"reason":"command line"}`, true})
+	var kinds []audit.Kind
+	for _, e := range entries[:len(entries)-1] {
+		if bytes.Equal(e.Leaf.Actor, last.Leaf.Subject) {
+			kinds = append(kinds, e.Leaf.Kind)
+			equal(t, e.Payload == nil && e.Actor == nil && e.Salt == nil, true)
+		}
+	}
+	equal(t, kinds, append(gone.kinds, audit.SignInRefused))
+
+	// Another person is as before.
+	equal(t, must[[]audit.Record](t)(server.Trail(ctx, stays.User.ID, 0, 100)), recordsBefore)
+	equal(t, len(recordsBefore), len(stays.kinds))
+	_, credential, err := server.Credential(ctx, stays.Credential.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, credential, credentialBefore)
+	for _, id := range stays.sessions {
+		if _, _, err := server.Session(ctx, id); err != nil {
+			t.Error(err)
+		}
+	}
+
+	_, err = server.EraseUser(ctx, "heron-17-grey", audit.Entry{Kind: audit.Erased})
+	wantErr(t, err, account.ErrNotFound)
+	equal(t, server.counts(t), after)
+	again := newPerson(t, server, c, "again")
+	r := registration("third", c.Now())
+	r.Names = []string{"heron-17-grey"}
+	must[account.User](t)(server.Register(ctx, r, registered("third")))
+	again.signIn(t, server, c, "again in")
+	checkInvariants(t, server)
+}
+
+// Nobody who was erased leaves a trace, however many they are and however the
+// file is laid out by then.
+func TestEraseMany(t *testing.T) {
+	url := fileURL(t)
+	path := must[string](t)(filePath(url))
+	c := newClock()
+	server := openAt(t, url, c.Now)
+	ctx := t.Context()
+	var people []*person
+	for i := range 150 {
+		p := newPerson(t, server, c, fmt.Sprint(i))
+		people = append(people, p)
+		if i >= 10 {
+			people[i*7%(i-5)].signIn(t, server, c, fmt.Sprintf("in %d", i))
+		}
+	}
+	for _, i := range []int{3, 149, 75, 0, 74, 76, 100, 31, 62, 128} {
+		gone := people[i]
+		key := server.keyOf(t, gone.User.ID)
+		must[account.User](t)(server.EraseUser(ctx, gone.Names[0], audit.Entry{Kind: audit.Erased}))
+		gone.noTrace(t, path, key)
+	}
+	trailtest.Check(t, server)
+}
+
+// An account made by accident is erased likewise.
+func TestUndoErases(t *testing.T) {
+	url := fileURL(t)
+	path := must[string](t)(filePath(url))
+	c := newClock()
+	server := openAt(t, url, c.Now)
+	beside := openAt(t, url, c.Now)
+	ctx := t.Context()
+	for i := range 30 {
+		newPerson(t, server, c, fmt.Sprint(i))
+	}
+	old, dup := newPerson(t, server, c, "old"), newPerson(t, server, c, "dup")
+	key := server.keyOf(t, dup.User.ID)
+	s := signIn("undo", old.Credential, c.Now())
+	s.Replaces, s.Undo, s.UndoAfter = dup.Session.ID, dup.User.ID, c.Now().Add(-time.Minute)
+	out := must[SignedIn](t)(server.SignIn(ctx, s, old.entry(audit.SignedIn, s.Session)))
+	equal(t, out.Removed, true)
+	dup.noTrace(t, path, key)
+	report := trailtest.Check(t, beside)
+	equal(t, report.Erased, 2) // registered, session replaced
+	entries := must[[]audit.Stored](t)(beside.Entries(ctx, 30, 100))
+	last := entries[len(entries)-1]
+	equal(t, []any{last.Leaf.Kind, bytes.Equal(last.Leaf.Subject, entries[1].Leaf.Actor), bytes.Equal(last.Leaf.Actor, entries[0].Leaf.Actor)},
+		[]any{audit.DuplicateUndone, true, true})
+	checkInvariants(t, server)
+}
+
+// A reader that holds on keeps the WAL from being emptied, not the account from
+// being erased; housekeeping empties it later.
+func TestScrubAfterAReader(t *testing.T) {
+	url := fileURL(t)
+	path := must[string](t)(filePath(url))
+	c := newClock()
+	db := openAt(t, url, c.Now)
+	ctx := t.Context()
+	p := newPerson(t, db, c, "1")
+	key := db.keyOf(t, p.User.ID)
+	outside := other(t, url)
+	tx, err := outside.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := tx.QueryRow("SELECT count(*) FROM users").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	must[account.User](t)(db.EraseUser(ctx, p.Names[0], audit.Entry{Kind: audit.Erased}))
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	must[int](t)(db.ExpireSessions(ctx, 12*time.Hour))
+	p.noTrace(t, path, key)
+}

@@ -1,0 +1,12 @@
+//go:build race
+
+package store
+
+import "flag"
+
+func init() {
+	thin = 20
+	if err := flag.Set("rapid.checks", "20"); err != nil {
+		panic(err)
+	}
+}
