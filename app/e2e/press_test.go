@@ -412,3 +412,21 @@ func TestOtherAddress(t *testing.T) {
 	p.press(200)
 	p.account()
 }
+
+// The way to one's own activity, and what it says of a sign-in.
+func TestAccount(t *testing.T) {
+	p := serve(t, nil).browse(t)
+	p.open("/account")
+	p.wantAddress("/?return_to=%2Faccount")
+	p.press(200)
+	p.wantAddress("/account")
+	name := p.text("h1")
+	if got := p.text("#activity"); !strings.Contains(got, "Made this account with Chrome on Linux, from 127.0.0.0/24") || !strings.Contains(got, "just now") {
+		t.Errorf("the activity of a new account says %q", got)
+	}
+	p.answer(200, func() { p.click("header a") })
+	if got := p.account(); got != name {
+		t.Errorf("the mark leads to %s, want %s", got, name)
+	}
+	p.openAccount()
+}

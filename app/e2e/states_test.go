@@ -110,6 +110,39 @@ var states = []struct {
 		p.reload()
 		return p
 	}},
+	{"account-new", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		p.openAccount()
+		return p
+	}},
+	{"account", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		for range 10 {
+			p.signOut()
+			p.site.clock.advance(27 * time.Hour)
+			p.reload()
+			p.press(200)
+			p.account()
+		}
+		p.openAccount()
+		return p
+	}},
+	{"account-older", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		for range 10 {
+			p.signOut()
+			p.site.clock.advance(27 * time.Hour)
+			p.reload()
+			p.press(200)
+			p.account()
+		}
+		p.openAccount()
+		p.answer(200, func() { p.click("#activity nav a") })
+		return p
+	}},
 	{"streaming", func(t *testing.T) *tab {
 		hook, _ := paused(t)
 		p := serve(t, hook).browse(t)

@@ -382,6 +382,13 @@ func (p *tab) register() string {
 	return p.account()
 }
 
+// openAccount goes to the person's own page as they do.
+func (p *tab) openAccount() {
+	p.t.Helper()
+	p.answer(200, func() { p.click("main a[href='/account']") })
+	p.wantAddress("/account")
+}
+
 func (p *tab) signOut() {
 	p.t.Helper()
 	p.answer(200, func() { p.t.Helper(); p.click(`[action="/sign-out"] button`) })
