@@ -43,8 +43,14 @@ var sections = []struct {
 const bareCommand = "bare-echo"
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == bareCommand {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch {
+	case len(os.Args) == 4 && os.Args[1] == bareCommand:
 		fail(bareEcho(os.Args[2], os.Args[3]))
+		return
+	case len(os.Args) > 3 && os.Args[1] == weighCommand:
+		fail(weigh(ctx, os.Args[2], os.Args[3:]...))
 		return
 	}
 	var names []string
@@ -58,8 +64,6 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	fail(run(ctx, *quick, *only, os.Stdout))
 }
 

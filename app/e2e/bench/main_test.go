@@ -2,13 +2,19 @@ package main
 
 import (
 	"bytes"
+	"database/sql"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tursodatabase/libsql-client-go/libsql"
 )
 
 func TestQuantile(t *testing.T) {
@@ -108,5 +114,101 @@ func TestTable(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
 		}
+	}
+}
+
+func TestThousands(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 123456: "123,456", 1_000_000: "1,000,000"} {
+		if got := thousands(n); got != want {
+			t.Errorf("%d: got %s", n, got)
+		}
+	}
+}
+
+func TestWeigh(t *testing.T) {
+	report := filepath.Join(t.TempDir(), "used.json")
+	if err := weigh(t.Context(), report, "false"); err == nil {
+		t.Error("a command that failed was weighed")
+	}
+	if err := weigh(t.Context(), report, "true"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var u used
+	if err := json.Unmarshal(text, &u); err != nil || u.Took <= 0 || u.Peak <= 0 {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestSessionID(t *testing.T) {
+	for cookie, want := range map[string]string{
+		"e30." + encode([]byte(`{"sid":"abc","sub":"x"}`)) + ".sig": "abc",
+		"e30.!.sig": "",
+		"e30.e.sig": "",
+		"":          "",
+	} {
+		if got, err := sessionID(cookie); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q, %v", cookie, got, err)
+		}
+	}
+}
+
+func TestPaired(t *testing.T) {
+	var p paired
+	var calls []string
+	call := func(name string) func() error {
+		return func() error { calls = append(calls, name); return nil }
+	}
+	if err := p.timed(2, call("before"), call("first"), call("second")); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"before", "first", "second", "before", "first", "second"}; !slices.Equal(calls, want) {
+		t.Errorf("got %q", calls)
+	}
+	if len(p.first.medians) != 1 || len(p.second.medians) != 1 || len(p.difference.medians) != 1 {
+		t.Errorf("got %+v", p)
+	}
+	for _, failing := range []int{0, 1, 2} {
+		acts := []func() error{call(""), call(""), call("")}
+		acts[failing] = func() error { return io.EOF }
+		if err := p.timed(1, acts[0], acts[1], acts[2]); err != io.EOF {
+			t.Errorf("act %d: got %v", failing, err)
+		}
+	}
+}
+
+func TestForget(t *testing.T) {
+	const origin = "http://localhost:8080"
+	in, err := openInside(t.Context(), t.TempDir(), origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.db.Close()
+	v, err := register(in, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.signIn(in, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := forget(t.Context(), in.path); err != nil {
+		t.Fatal(err)
+	}
+	connector, err := libsql.NewConnector("file:" + in.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := sql.OpenDB(connector)
+	defer pool.Close()
+	var sessions, challenges, entries int
+	if err := pool.QueryRow(`SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM challenges),
+(SELECT count(*) FROM trail_leaves)`).Scan(&sessions, &challenges, &entries); err != nil {
+		t.Fatal(err)
+	}
+	if sessions != 0 || challenges != 0 || entries != 2 {
+		t.Errorf("%d sessions, %d challenges, %d entries", sessions, challenges, entries)
 	}
 }

@@ -175,4 +175,6 @@ func (p *process) proc(file string) string {
 }
 
 // host is what a browser names in its requests.
-func (p *process) host() string { return strings.TrimPrefix(p.origin, "http://") }
+func (p *process) host() string { return host(p.origin) }
+
+func host(origin string) string { return strings.TrimPrefix(origin, "http://") }

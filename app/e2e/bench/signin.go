@@ -56,6 +56,44 @@ func (s *series) timed(n int, act func(i int) error) error {
 	return nil
 }
 
+// pressed times n presses of the visitor inside the handler and returns the
+// sessions that they open, as the values of their cookies. With sessions given,
+// each press takes the place of one.
+func pressed(into *series, in *inside, v *visitor, n int, redirected bool, sessions []string) ([]string, error) {
+	presses, err := prepare(in, v, n)
+	if err != nil {
+		return nil, err
+	}
+	requests, answers := make([]*http.Request, n), make([]answer, n)
+	for i, p := range presses {
+		if requests[i], err = incoming(v.press(p.credential, redirected)); err != nil {
+			return nil, err
+		}
+		if sessions != nil {
+			requests[i].AddCookie(&http.Cookie{Name: "bio", Value: sessions[i]})
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err = into.timed(n, func(i int) error { in.handler.ServeHTTP(&answers[i], requests[i]); return nil })
+	runtime.ReadMemStats(&after)
+	into.objects = append(into.objects, int64(after.Mallocs-before.Mallocs)/int64(n))
+	want := http.StatusOK
+	if redirected {
+		want = http.StatusSeeOther
+	}
+	opened := make([]string, n)
+	for i, a := range answers {
+		err = errors.Join(err, expect("sign-in", a.status, want, a.body))
+		for _, c := range (&http.Response{Header: a.header}).Cookies() {
+			if c.Name == "bio" {
+				opened[i] = c.Value
+			}
+		}
+	}
+	return opened, err
+}
+
 // signIn compares a sign-in with the parts that it cannot do without.
 func (b *bench) signIn() (err error) {
 	const origin = "http://localhost:8080"
@@ -92,28 +130,7 @@ func (b *bench) signIn() (err error) {
 	var verify, commit, signing, handler, page, whole, wholePage series
 	n := pick(b, 150, 50)
 	inside := func(into *series, redirected bool) error {
-		presses, err := prepare(in, v, n)
-		if err != nil {
-			return err
-		}
-		requests, answers := make([]*http.Request, n), make([]answer, n)
-		for i, p := range presses {
-			if requests[i], err = incoming(v.press(p.credential, redirected)); err != nil {
-				return err
-			}
-		}
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		err = into.timed(n, func(i int) error { in.handler.ServeHTTP(&answers[i], requests[i]); return nil })
-		runtime.ReadMemStats(&after)
-		into.objects = append(into.objects, int64(after.Mallocs-before.Mallocs)/int64(n))
-		want := http.StatusOK
-		if redirected {
-			want = http.StatusSeeOther
-		}
-		for _, a := range answers {
-			err = errors.Join(err, expect("sign-in", a.status, want, a.body))
-		}
+		_, err := pressed(into, in, v, n, redirected, nil)
 		return err
 	}
 	outside := func(into *series, redirected bool) error {

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"strings"
 
 	"bio/app/account"
 )
@@ -45,12 +44,12 @@ func register(s site, origin string) (*visitor, error) {
 	binding := make([]byte, 16)
 	rand.Read(v.credential)
 	rand.Read(binding)
-	host := strings.TrimPrefix(origin, "http://")
+	siteHost := host(origin)
 	browser := "User-Agent: " + userAgent + "\r\nCookie: bio-pre=" + encode(binding) + "; bio-known=1\r\nSec-Fetch-Site: same-origin\r\n"
-	v.home = request("GET", "/", host, browser)
+	v.home = request("GET", "/", siteHost, browser)
 	v.headers = browser + "Origin: " + origin + "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "
 
-	status, body, err := s.do(request("GET", "/ceremony", host, browser))
+	status, body, err := s.do(request("GET", "/ceremony", siteHost, browser))
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +142,7 @@ func (v *visitor) press(credential []byte, redirected bool) []byte {
 	if redirected {
 		form += "&return_to=%2Freadyz"
 	}
-	head := request("POST", "/", strings.TrimPrefix(v.origin, "http://"), v.headers+fmt.Sprint(len(form))+"\r\n")
+	head := request("POST", "/", host(v.origin), v.headers+fmt.Sprint(len(form))+"\r\n")
 	return append(head, form...)
 }
 
