@@ -135,7 +135,7 @@ func TestFocusIsVisible(t *testing.T) {
 		}
 		reached = append(reached, eval[string](p, "document.activeElement.innerText"))
 	}
-	if got, want := strings.Join(reached, ", "), "Bio, Run again, Sign out, Use your other passkey"; got != want {
+	if got, want := strings.Join(reached, ", "), "Bio, Run again, Sign out, Your account, Use your other passkey"; got != want {
 		t.Errorf("the keyboard reaches %s, want %s", got, want)
 	}
 }
