@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 	"bio/app/audit"
 	"bio/app/config"
 	"bio/app/server"
+	"bio/app/store"
 )
 
 func invite() *cobra.Command {
@@ -33,7 +37,7 @@ func invite() *cobra.Command {
 			}
 			until := ""
 			if ttl > 0 {
-				until = ", within " + ttl.String()
+				until = ", within " + inDays(ttl)
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s\n(works once%s)\n", link, until)
 			return nil
@@ -44,24 +48,42 @@ func invite() *cobra.Command {
 	return c
 }
 
+// inDays writes whole days as days.
+func inDays(d time.Duration) string {
+	if days := d / (24 * time.Hour); days > 0 && d == days*24*time.Hour {
+		return count(int64(days), "day", "days")
+	}
+	return d.String()
+}
+
 func users() *cobra.Command {
 	c := &cobra.Command{Use: "users", Short: "Look after accounts", Args: cobra.NoArgs, RunE: incomplete, DisableFlagsInUseLine: true}
-	c.AddCommand(&cobra.Command{
+	erase := &cobra.Command{
 		Use: "erase NAME", Short: "Erase an account, with its passkeys and sessions and all that the trail says of it",
-		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			settings, err := config.Load(os.Environ())
-			if err != nil {
-				return err
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("name the one account that is to be erased, such as: bio users erase cedar-otter-42")
 			}
-			user, err := server.EraseUser(c.Context(), settings, args[0])
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.OutOrStdout(), "%s is erased\n", user.Name)
 			return nil
 		},
-	})
+	}
+	lastOwner := erase.Flags().Bool("last-owner", false, "even if nobody else is an owner")
+	erase.RunE = func(c *cobra.Command, args []string) error {
+		settings, err := config.Load(os.Environ())
+		if err != nil {
+			return err
+		}
+		user, clean, err := server.EraseUser(c.Context(), settings, store.Erasure{Name: args[0], LastOwner: *lastOwner})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%s is erased\n", user.Name)
+		if !clean {
+			fmt.Fprintln(c.OutOrStdout(), "A reader still holds the database as it was: the last traces leave its file bio.db-wal when that has let go and Bio runs.")
+		}
+		return nil
+	}
+	c.AddCommand(erase)
 	return c
 }
 
@@ -79,7 +101,7 @@ func incomplete(c *cobra.Command, _ []string) error {
 // trail is what can be done with the log of all acts.
 func trail() *cobra.Command {
 	c := &cobra.Command{
-		Use: "audit", Short: "Verify, export and prove the log of all acts", Args: cobra.NoArgs, RunE: incomplete, DisableFlagsInUseLine: true,
+		Use: "audit", Short: "Verify, export and reopen the log of all acts", Args: cobra.NoArgs, RunE: incomplete, DisableFlagsInUseLine: true,
 	}
 	verify := &cobra.Command{
 		Use: "verify [FILE...]", Short: "Check the whole log, or exports with nothing but the verifier key",
@@ -89,11 +111,15 @@ func trail() *cobra.Command {
 			"only grew from each to the next. That needs the verifier key, and no database.",
 	}
 	keys := verify.Flags().StringArray("key", nil, "verifier key, as bio audit key prints it; can be given several times")
+	checkpoints := verify.Flags().StringArray("checkpoint", nil, "a checkpoint that was kept elsewhere, a file: the log must have grown from it; can be given several times")
 	verify.RunE = func(c *cobra.Command, files []string) error {
-		if len(files) > 0 {
-			return verifyExports(c, files, *keys)
+		if len(files) == 0 {
+			return verifyTrail(c, *keys, *checkpoints)
 		}
-		return verifyTrail(c, *keys)
+		if len(*checkpoints) > 0 {
+			return errors.New("--checkpoint is for the log of this installation: an export has a checkpoint of its own")
+		}
+		return verifyExports(c, files, *keys)
 	}
 	export := &cobra.Command{
 		Use: "export", Short: "Write the log as lines of JSON to standard output", Args: cobra.NoArgs,
@@ -129,7 +155,8 @@ func trail() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(c.OutOrStdout(), "The break is recorded. The new log begins with this checkpoint:\n\n%s", checkpoint)
+				fmt.Fprintf(c.OutOrStdout(), "The break is recorded. Start Bio: it goes on as a new log, whose key bio audit key prints,\n"+
+					"and whose first checkpoint is:\n\n%s", checkpoint)
 				return nil
 			},
 		},
@@ -137,13 +164,24 @@ func trail() *cobra.Command {
 	return c
 }
 
-func verifyTrail(c *cobra.Command, keys []string) error {
+func verifyTrail(c *cobra.Command, keys, files []string) error {
 	settings, err := config.Load(os.Environ())
 	if err != nil {
 		return err
 	}
+	var elsewhere [][]byte
+	for _, name := range files {
+		note, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if _, err := audit.Claim(note); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		elsewhere = append(elsewhere, note)
+	}
 	progress := newProgress(c.ErrOrStderr(), "verified")
-	report, err := server.VerifyTrail(c.Context(), settings, keys, progress.show)
+	report, err := server.VerifyTrail(c.Context(), settings, keys, elsewhere, progress.show)
 	progress.end()
 	if err != nil {
 		return err
@@ -155,19 +193,41 @@ func verifyTrail(c *cobra.Command, keys []string) error {
 	if report.More > 0 {
 		fmt.Fprintf(out, "and %d more\n", report.More)
 	}
-	fmt.Fprintf(out, "%d entries, root %s\n", report.Size, report.Root)
-	if report.Erased > 0 {
-		fmt.Fprintf(out, "%d of them are of erased accounts: their payloads are gone\n", report.Erased)
+	fmt.Fprintf(out, "%s, root %s\n", count(report.Size, "entry", "entries"), report.Root)
+	if report.Stopped {
+		fmt.Fprintf(out, "From entry %d on nothing was checked\n", report.Size)
 	}
-	fmt.Fprintf(out, "%d checkpoints compared; the newest that is signed with a known key covers %d entries\n", report.Checkpoints, report.Covered)
+	if report.Erased > 0 {
+		fmt.Fprintf(out, "%s without a payload: of erased accounts\n", count(report.Erased, "entry", "entries"))
+	}
+	fmt.Fprintf(out, "%s compared\n", count(int64(report.Checkpoints), "checkpoint", "checkpoints"))
 	if report.Unknown > 0 {
-		fmt.Fprintf(out, "%d checkpoints are signed with keys that are not known here: they were compared all the same\n", report.Unknown)
+		fmt.Fprintf(out, "%d of them with a signature of no key that is known here: anyone may have written that\n", report.Unknown)
+	}
+	if report.Covered < report.Size {
+		fmt.Fprintf(out, "In no signed checkpoint yet: %s. A change there would not show\n", span(report.Covered, report.Size))
 	}
 	if len(report.Problems) > 0 {
-		return finding{errors.New("the trail is not as it was written")}
+		return finding{errors.New("the trail is not as it was written. Keep this database for whoever looks into it, and restore a backup that bio audit verify finds whole")}
 	}
 	fmt.Fprintln(out, "The trail is whole.")
 	return nil
+}
+
+// count is a number of things in words.
+func count(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.FormatInt(n, 10) + " " + many
+}
+
+// span names the entries from first up to, but not with, end.
+func span(first, end int64) string {
+	if first == end-1 {
+		return fmt.Sprintf("entry %d", first)
+	}
+	return fmt.Sprintf("entries %d to %d", first, end-1)
 }
 
 func verifyExports(c *cobra.Command, files, keys []string) error {
@@ -178,7 +238,9 @@ func verifyExports(c *cobra.Command, files, keys []string) error {
 	if err != nil {
 		return err
 	}
+	out := c.OutOrStdout()
 	var before *audit.ExportReport
+	var periods []audit.ExportHeader // that are not empty
 	for _, name := range files {
 		report, err := verifyExport(c, name, verifiers)
 		if err != nil {
@@ -188,8 +250,21 @@ func verifyExports(c *cobra.Command, files, keys []string) error {
 			if err := before.CheckSuccessor(report); err != nil {
 				return finding{fmt.Errorf("%s: %w", name, err)}
 			}
+			if before.Checkpoint.Origin != report.Checkpoint.Origin {
+				fmt.Fprintf(out, "Before %s the log was reopened, and goes on as %s.\n", name, report.Checkpoint.Origin)
+			}
 		}
 		before = &report
+		if report.Header.First < report.Header.End {
+			periods = append(periods, report.Header)
+		}
+	}
+	slices.SortFunc(periods, func(a, b audit.ExportHeader) int { return cmp.Compare(a.First, b.First) })
+	for i := 1; i < len(periods); i++ {
+		if end := periods[i-1].End; end < periods[i].First {
+			fmt.Fprintf(out, "In none of these files: %s.\n", span(end, periods[i].First))
+		}
+		periods[i].End = max(periods[i].End, periods[i-1].End)
 	}
 	return nil
 }
@@ -208,8 +283,14 @@ func verifyExport(c *cobra.Command, name string, keys note.Verifiers) (audit.Exp
 	}
 	h, out := report.Header, c.OutOrStdout()
 	fmt.Fprintf(out, "%s: entries %d up to %d of %s, which had %d then\n", name, h.First, h.End, report.Checkpoint.Origin, report.Checkpoint.Size)
+	if h.First < h.End {
+		fmt.Fprintf(out, "%s: from %s to %s\n", name, report.From.Format(time.RFC3339), report.To.Format(time.RFC3339))
+	}
 	if report.Erased > 0 {
-		fmt.Fprintf(out, "%s: %d of them are of erased accounts: their payloads are gone\n", name, report.Erased)
+		fmt.Fprintf(out, "%s: %s without a payload: of erased accounts\n", name, count(report.Erased, "entry", "entries"))
+	}
+	if report.Unproven > 0 {
+		fmt.Fprintf(out, "%s: of these, the erasure of %d is not in this file: it must be in one that goes on to entry %d\n", name, report.Unproven, report.Checkpoint.Size-1)
 	}
 	fmt.Fprintf(out, "%s is as it was written.\n", name)
 	return report, nil

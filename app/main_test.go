@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"flag"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	_ "modernc.org/sqlite"
 
 	"bio/app/account"
 	"bio/app/audit"
@@ -42,6 +44,8 @@ func TestScripts(t *testing.T) {
 			"await":  await,
 			"occupy": occupy,
 			"person": person,
+			"sql":    change,
+			"reader": reader,
 		},
 	})
 }
@@ -62,22 +66,52 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// person makes an account with a passkey and a session: person NAME.
+// person makes an account with a passkey and a session, now or at midnight of a day,
+// in a group or none: person NAME [DAY [GROUP]]. A day of - is now.
 func person(ts *testscript.TestScript, _ bool, args []string) {
-	ctx := context.Background()
-	db, err := store.Open(ctx, "file:"+ts.MkAbs("data/bio.db"), time.Now)
+	ctx, now := context.Background(), time.Now()
+	if len(args) > 1 && args[1] != "-" {
+		day, err := time.Parse(time.DateOnly, args[1])
+		ts.Check(err)
+		now = day
+	}
+	db, err := store.Open(ctx, "file:"+ts.MkAbs("data/bio.db"), func() time.Time { return now })
 	ts.Check(err)
 	defer db.Close()
-	name, sum, now := args[0], sha256.Sum256([]byte(args[0])), time.Now()
+	name, sum := args[0], sha256.Sum256([]byte(args[0]))
 	id := account.UserID(sum[:])
 	_, err = db.Register(ctx, store.Registration{
 		Press: store.Press{Challenge: []byte(rand.Text()), Expires: now.Add(time.Minute), Session: session.Session{
 			ID: "session of " + name, UserID: id, CreatedAt: now, SeenAt: now, AuthTime: now, ExpiresAt: now.Add(time.Hour),
 		}},
-		User: account.User{ID: id, Handle: sum[:]}, Names: []string{name},
+		User: account.User{ID: id, Handle: sum[:], Groups: args[min(2, len(args)):]}, Names: []string{name},
 		Credential: account.Credential{ID: sum[:], PublicKey: sum[:], AAGUID: make([]byte, 16)},
 	}, audit.Entry{Kind: audit.Registered, Client: audit.Client{Network: "203.0.113.0/24"}})
 	ts.Check(err)
+}
+
+// database opens the database as another program does.
+func database(ts *testscript.TestScript) *sql.DB {
+	db, err := sql.Open("sqlite", "file:"+ts.MkAbs("data/bio.db")+"?_pragma=busy_timeout(5000)")
+	ts.Check(err)
+	ts.Defer(func() { db.Close() })
+	return db
+}
+
+// change changes the database behind Bio's back: sql STATEMENT...
+func change(ts *testscript.TestScript, _ bool, args []string) {
+	db := database(ts)
+	for _, statement := range args {
+		_, err := db.Exec(statement)
+		ts.Check(err)
+	}
+}
+
+// reader reads the database, and holds it as it is for the rest of the script.
+func reader(ts *testscript.TestScript, _ bool, _ []string) {
+	tx, err := database(ts).Begin()
+	ts.Check(err)
+	ts.Check(tx.QueryRow("SELECT count(*) FROM users").Scan(new(int)))
 }
 
 // occupy takes the port for the rest of the script.

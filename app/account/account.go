@@ -19,6 +19,8 @@ var (
 	// ErrCredentialExists says that a credential id is already registered, to
 	// this user or another (WebAuthn L3 §7.1 step 26).
 	ErrCredentialExists = errors.New("account: credential already registered")
+	// ErrLastOwner says that without this user nobody would be an owner.
+	ErrLastOwner = errors.New("account: the last owner")
 	// ErrInvitation says that an invitation is unknown, used or expired.
 	ErrInvitation = errors.New("account: invitation cannot be used")
 )

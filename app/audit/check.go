@@ -50,6 +50,7 @@ type Report struct {
 	Covered     int64 // entries below the newest checkpoint that is signed with a known key
 	Checkpoints int   // that were compared
 	Unknown     int   // of them, signed with a key that is not known here
+	Stopped     bool  // entries are missing: what follows them was not checked
 	Problems    []Problem
 	More        int // problems that are not listed
 }
@@ -61,12 +62,11 @@ type Checker struct {
 	peaks       peaks
 	checkpoints []compared // by size, those that are still to come
 	agreed      int64      // the largest signed checkpoint that agreed so far
-	broken      bool       // entries are missing: what follows was not checked
 	report      Report
 	// Payloads that are gone, by the pseudonym of their account: the first entry.
 	// Their account must turn out to be erased.
 	missing map[string]int64
-	erased  map[string]bool
+	erased  map[string]int64 // by pseudonym: the entry that says so
 }
 
 type compared struct {
@@ -77,7 +77,7 @@ type compared struct {
 // NewChecker makes a checker that compares the log with signed checkpoints, in
 // any order. One that cannot be read is a problem.
 func NewChecker(signed [][]byte, keys note.Verifiers) *Checker {
-	c := &Checker{missing: map[string]int64{}, erased: map[string]bool{}}
+	c := &Checker{missing: map[string]int64{}, erased: map[string]int64{}}
 	for _, text := range signed {
 		checkpoint, err := OpenCheckpoint(text, keys)
 		unknown := errors.Is(err, ErrUnknownKey)
@@ -118,7 +118,7 @@ func (c *Checker) Add(s Stored) error {
 		if s.Index < next {
 			p = Problem{s.Index, s.Index, fmt.Sprintf("it comes where entry %d is due", next)}
 		}
-		c.broken = true
+		c.report.Stopped = true
 		c.Wrong(p)
 		return p
 	}
@@ -126,8 +126,8 @@ func (c *Checker) Add(s Stored) error {
 	if what := c.payload(s); what != "" {
 		c.Wrong(Problem{s.Index, s.Index, what})
 	}
-	if len(s.Leaf.Subject) > 0 && (s.Leaf.Kind == Erased || s.Leaf.Kind == DuplicateUndone) {
-		c.erased[string(s.Leaf.Subject)] = true
+	if s.Leaf.erases() {
+		c.erased[string(s.Leaf.Subject)] = s.Index
 	}
 	c.compare()
 	return nil
@@ -203,6 +203,14 @@ func checkPayload(l Leaf, salt, text []byte) (payload, string) {
 	return p, ""
 }
 
+// Alive says, after the last entry and before End, that an account has its key. No
+// entry may say that it was erased.
+func (c *Checker) Alive(userID string, key Key) {
+	if index, erased := c.erased[string(key.pseudonym(accountRole, userID))]; erased {
+		c.Wrong(Problem{index, index, "it says that an account was erased, which is here: " + userID})
+	}
+}
+
 // compare compares the tree with the checkpoints of its present size.
 func (c *Checker) compare() {
 	for len(c.checkpoints) > 0 && c.checkpoints[0].Size == c.peaks.size {
@@ -223,7 +231,7 @@ func (c *Checker) End() Report {
 	r := &c.report
 	r.Size, r.Root = c.peaks.size, c.peaks.root()
 	r.Covered = min(r.Covered, r.Size)
-	if c.broken {
+	if r.Stopped {
 		return *r // of what follows nothing is known
 	}
 	if n := len(c.checkpoints); n > 0 {
@@ -231,9 +239,9 @@ func (c *Checker) End() Report {
 		c.Wrong(Problem{r.Size, newest.Size - 1, fmt.Sprintf("missing: a checkpoint of %d entries was published", newest.Size)})
 	}
 	for _, pseudonym := range slices.SortedFunc(maps.Keys(c.missing), func(a, b string) int { return cmp.Compare(c.missing[a], c.missing[b]) }) {
-		if !c.erased[pseudonym] {
+		if _, erased := c.erased[pseudonym]; !erased {
 			first := c.missing[pseudonym]
-			c.Wrong(Problem{first, first, "its payload is missing, and no entry says that its account was erased"})
+			c.Wrong(Problem{first, first, unerased})
 		}
 	}
 	return *r

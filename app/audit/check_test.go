@@ -54,6 +54,13 @@ func TestHonestLogs(t *testing.T) {
 				l.append(Entry{Kind: SignedIn, Actor: id, Credential: "0123", Reason: rapid.String().Draw(t, "reason")})
 			}
 		}
+		c := l.checker()
+		for id, key := range l.keys {
+			c.Alive(id, key)
+		}
+		if r := c.End(); len(r.Problems) > 0 {
+			t.Fatalf("with its living accounts: %q", r.Problems)
+		}
 	})
 }
 
@@ -243,6 +250,62 @@ func TestProblems(t *testing.T) {
 	} {
 		if p.Error() != want {
 			t.Errorf("%q, want %q", p, want)
+		}
+	}
+}
+
+// An erasure that never was explains payloads that are gone, until the account is
+// found to be there.
+func TestForgedErasure(t *testing.T) {
+	for _, kind := range []Kind{Erased, DuplicateUndone} {
+		l := newLog(t, "user-a", "user-b", "user-c")
+		l.append(Entry{Kind: SignedIn, Actor: "user-a"})
+		l.append(Entry{Kind: SignedIn, Actor: "user-b"})
+		l.erase(kind, "", "user-c")
+		l.append(Entry{Kind: kind, Subject: "user-a"})
+		l.append(Entry{Kind: SessionRevoked, Actor: "user-b", Subject: "user-b"}) // no erasure
+		l.entries[0].Payload, l.entries[0].Salt, l.entries[0].Actor = nil, nil, nil
+		for name, tt := range map[string]struct {
+			alive map[string]Key
+			want  []Problem
+		}{
+			"nobody":               {nil, nil},
+			"one of them":          {l.keys, only(3, 3, "it says that an account was erased, which is here: user-a")},
+			"another":              {map[string]Key{"user-b": l.keys["user-b"]}, nil},
+			"one with another key": {map[string]Key{"user-a": l.keys["user-b"]}, nil},
+			"one without a key":    {map[string]Key{"user-a": nil, "": nil}, nil},
+		} {
+			c := l.checker()
+			for id, key := range tt.alive {
+				c.Alive(id, key)
+			}
+			wantProblems(t, fmt.Sprintf("%s, alive: %s", kind, name), c.End().Problems, tt.want)
+		}
+	}
+}
+
+// What comes after a gap is not checked, and the report says so; all else that is
+// wrong stops nothing.
+func TestStopped(t *testing.T) {
+	honest := aLog(t, 13)
+	for name, tt := range map[string]struct {
+		change func(l *testLog)
+		want   bool
+	}{
+		"nothing":      {func(*testLog) {}, false},
+		"a leaf":       {func(l *testLog) { l.entries[5].Leaf.Kind = SignedOut }, false},
+		"an end less":  {func(l *testLog) { l.entries = l.entries[:9] }, false},
+		"a gap":        {func(l *testLog) { l.entries = slices.Delete(l.entries, 5, 6) }, true},
+		"a repetition": {func(l *testLog) { l.entries = slices.Insert(l.entries, 6, l.entries[5]) }, true},
+	} {
+		l := honest.copied()
+		tt.change(l)
+		r := l.check()
+		if r.Stopped != tt.want || len(r.Problems) == 0 && name != "nothing" {
+			t.Errorf("%s: stopped %v, %q", name, r.Stopped, r.Problems)
+		}
+		if r.Stopped && r.Size > 6 {
+			t.Errorf("%s: %d entries are said to be checked", name, r.Size)
 		}
 	}
 }

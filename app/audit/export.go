@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -113,6 +114,7 @@ type ExportReport struct {
 	Header     ExportHeader
 	Checkpoint Checkpoint
 	Erased     int64     // entries without a payload
+	Unproven   int64     // of them, those whose account's erasure must be in a later part of the log
 	From, To   time.Time // of the first and the last entry; zero when there is none
 }
 
@@ -130,7 +132,7 @@ func CheckExport(r io.Reader, keys note.Verifiers, progress func(done, total int
 	report.Header = h
 	report.Checkpoint, err = OpenCheckpoint([]byte(h.Checkpoint), keys)
 	if errors.Is(err, ErrUnknownKey) {
-		return report, fmt.Errorf("%w: it is of the log %q: give that log's key", err, report.Checkpoint.Origin)
+		return report, fmt.Errorf("%w: it is of the log %q: give that log's key. If you did, the signature was damaged", err, report.Checkpoint.Origin)
 	}
 	if err != nil {
 		return report, err
@@ -139,6 +141,7 @@ func CheckExport(r io.Reader, keys note.Verifiers, progress func(done, total int
 	if err := h.fits(size); err != nil {
 		return report, err
 	}
+	missing, erased := map[string]gone{}, map[string]bool{}
 	var tree peaks
 	if err := tree.addSpan(h.First, h.Left); err != nil {
 		return report, err
@@ -157,6 +160,15 @@ func CheckExport(r io.Reader, keys note.Verifiers, progress func(done, total int
 		}
 		if leaf.erased {
 			report.Erased++
+			g, known := missing[string(leaf.Actor)]
+			if !known {
+				g.first = index
+			}
+			g.entries++
+			missing[string(leaf.Actor)] = g
+		}
+		if leaf.erases() {
+			erased[string(leaf.Subject)] = true
 		}
 		if index == h.First {
 			report.From = leaf.Time
@@ -178,19 +190,57 @@ func CheckExport(r io.Reader, keys note.Verifiers, progress func(done, total int
 	}
 	switch {
 	case tree.root() == report.Checkpoint.Root:
-		return report, nil
+		return report, report.erasures(missing, erased)
 	case h.First == h.End:
 		return report, errors.New("audit: export: the hashes in the first line are not those of the checkpoint")
 	}
 	return report, Problem{h.First, h.End - 1, fmt.Sprintf("the checkpoint of %d entries says that they were others, or the hashes in the first line are wrong", size)}
 }
 
+// gone are the entries of one account whose payload is not there.
+type gone struct{ first, entries int64 }
+
+// erasures looks for the erasure of every account whose payloads are gone. It comes
+// after them and before the checkpoint: in an export that goes so far it must be.
+func (r *ExportReport) erasures(missing map[string]gone, erased map[string]bool) error {
+	first := int64(-1)
+	for pseudonym, g := range missing {
+		if erased[pseudonym] {
+			continue
+		}
+		r.Unproven += g.entries
+		if first < 0 || g.first < first {
+			first = g.first
+		}
+	}
+	if r.Unproven > 0 && r.Header.End == r.Checkpoint.Size {
+		return Problem{first, first, unerased}
+	}
+	return nil
+}
+
+// unerased is what is wrong with a payload that is gone for no reason.
+const unerased = "its payload is missing, and no entry says that its account was erased"
+
+// sameSite reports whether two names are of logs that were one after the other in
+// one place.
+func sameSite(before, after string) bool {
+	base := func(origin string) string {
+		if i := strings.LastIndexByte(origin, '/'); i >= 0 && strings.Trim(origin[i+1:], "0123456789") == "" {
+			return origin[:i]
+		}
+		return origin
+	}
+	return base(before) == base(after)
+}
+
 // CheckSuccessor checks that the log of an export only grew from that of the one
-// before: nothing that was exported then is different now.
+// before: nothing that was exported then is different now. A log that was reopened
+// in between goes on with what was left.
 func (r ExportReport) CheckSuccessor(next ExportReport) error {
 	h := next.Header
 	switch {
-	case r.Checkpoint.Origin != next.Checkpoint.Origin:
+	case !sameSite(r.Checkpoint.Origin, next.Checkpoint.Origin):
 		return fmt.Errorf("audit: export: the logs are two: %q and %q", r.Checkpoint.Origin, next.Checkpoint.Origin)
 	case h.Previous == 0 && r.Checkpoint.Size > 0:
 		return fmt.Errorf("audit: export: it was made as a first one: nothing ties it to this one of %d entries", r.Checkpoint.Size)

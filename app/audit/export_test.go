@@ -56,6 +56,12 @@ func (l *testLog) mustCheck(t testing.TB, text []byte) ExportReport {
 func TestExports(t *testing.T) {
 	const size = 40
 	l := aLog(t, size)
+	removed := map[string]int64{} // by pseudonym: where an account was erased
+	for _, s := range l.entries {
+		if s.Leaf.erases() {
+			removed[string(s.Leaf.Subject)] = s.Index
+		}
+	}
 	var before [size + 1]ExportReport // of no entries, at each size
 	for n := range before {
 		n := int64(n)
@@ -76,10 +82,13 @@ func TestExports(t *testing.T) {
 			want.To = s.Leaf.Time
 			if s.Payload == nil {
 				want.Erased++
+				if removed[string(s.Leaf.Actor)] >= end {
+					want.Unproven++
+				}
 			}
 		}
 		h := r.Header
-		if r.Checkpoint != want.Checkpoint || r.Erased != want.Erased || r.From != want.From || r.To != want.To ||
+		if r.Checkpoint != want.Checkpoint || r.Erased != want.Erased || r.Unproven != want.Unproven || r.From != want.From || r.To != want.To ||
 			h.First != first || h.End != end || h.Previous != previous || h.Since != "2026-11-01" || h.Until != "2026-12-01" {
 			t.Fatalf("[%d, %d) after %d: %+v", first, end, previous, r)
 		}
@@ -330,16 +339,106 @@ func TestForgedExports(t *testing.T) {
 	}
 
 	// A payload can be left out where the leaf names someone: an outsider cannot know
-	// that they were not erased. The report counts it.
+	// that no later part of the log has the erasure. The report counts it.
 	r, err := l.checkExport(rewritten(t, text, nil, someone, func(x *exportLine) { x.Salt, x.Payload = "", nil }))
-	if want := l.mustCheck(t, text).Erased + 1; err != nil || r.Erased != want {
-		t.Errorf("%d without a payload, %v, want %d", r.Erased, err, want)
+	if want := l.mustCheck(t, text).Erased + 1; err != nil || r.Erased != want || r.Unproven != 1 {
+		t.Errorf("%d without a payload, %d unproven, %v, want %d and 1", r.Erased, r.Unproven, err, want)
 	}
 
 	none := l.export(t, 5, 5, 13, 0)
 	_, err = l.checkExport(rewritten(t, none, func(h *ExportHeader) { h.Left[0][0] ^= 1 }, 0, nil))
 	if err == nil || !strings.Contains(err.Error(), "the hashes in the first line") {
 		t.Errorf("of no entries: %v", err)
+	}
+}
+
+// In an export that goes on to its checkpoint, payloads are gone only of accounts
+// whose erasure it has.
+func TestStrippedExports(t *testing.T) {
+	l := newLog(t, "user-a", "user-b", "user-c", "user-d")
+	for _, id := range []string{"user-a", "user-c", "user-b", "user-d", "user-a"} {
+		l.append(Entry{Kind: SignedIn, Actor: id, Session: "session"})
+	}
+	l.erase(Erased, "", "user-c")                                             // entry 5; takes the payload of 1
+	l.append(Entry{Kind: SessionRevoked, Actor: "user-d", Subject: "user-b"}) // no erasure
+	l.append(Entry{Kind: SignedOut, Actor: "user-b"})
+	l.erase(DuplicateUndone, "user-a", "user-d") // entry 8; takes those of 3 and 6
+	l.append(Entry{Kind: TrailExported})
+	const size = 10
+	strip := func(text []byte, first int64, entries ...int64) []byte {
+		for _, i := range entries {
+			text = rewritten(t, text, nil, int(i-first)+1, func(x *exportLine) { x.Salt, x.Payload = "", nil })
+		}
+		return text
+	}
+	for _, tt := range []struct {
+		name             string
+		first, end       int64
+		strip            []int64
+		erased, unproven int64
+		wrong            int64 // -1: nothing is
+	}{
+		{"all, as it was", 0, size, nil, 3, 0, -1},
+		{"all, without one payload", 0, size, []int64{0}, 4, 1, 0},
+		{"all, without all payloads of one", 0, size, []int64{0, 4, 8}, 6, 3, 0},
+		{"all, without those of two", 0, size, []int64{7, 2, 4}, 6, 3, 2},
+		{"the end", 4, size, nil, 1, 0, -1},
+		{"the end, stripped", 4, size, []int64{7}, 2, 1, 7},
+		{"the last entry", 9, size, nil, 0, 0, -1},
+		{"no entries", size, size, nil, 0, 0, -1},
+		{"a part before both erasures", 0, 5, nil, 2, 2, -1},
+		{"a part before one", 0, 7, nil, 3, 2, -1},
+		{"a part with both", 0, 9, nil, 3, 0, -1},
+		{"a part, stripped", 0, 9, []int64{0, 4, 7}, 6, 3, -1},
+		{"a part between", 2, 4, []int64{2}, 2, 2, -1},
+	} {
+		text := strip(l.export(t, tt.first, tt.end, size, 0), tt.first, tt.strip...)
+		for range 40 { // whichever account is looked at first
+			r, err := l.checkExport(text)
+			var want error
+			if tt.wrong >= 0 {
+				want = Problem{tt.wrong, tt.wrong, unerased}
+			}
+			if err != want || r.Erased != tt.erased || r.Unproven != tt.unproven {
+				t.Errorf("%s: %v, %d erased, %d unproven, want %v, %d, %d", tt.name, err, r.Erased, r.Unproven, want, tt.erased, tt.unproven)
+			}
+		}
+	}
+}
+
+// A claim is what is written, whoever signed it and whatever follows.
+func TestExportClaim(t *testing.T) {
+	l := aLog(t, 9)
+	text := l.export(t, 3, 7, 9, 0)
+	want := Checkpoint{origin, 9, l.root(9)}
+	head, _, _ := bytes.Cut(text, []byte("\n"))
+	stranger := rewritten(t, text, func(h *ExportHeader) { h.Checkpoint = string(sign(t, newSigner(t, origin, seed(9)), 9, l.root(9))) }, 0, nil)
+	for name, text := range map[string][]byte{
+		"an export": text, "its first line": append(slices.Clone(head), '\n'), "of a key that nobody knows": stranger,
+		"with other entries": slices.Concat(head, []byte("\nx\n")),
+	} {
+		if got, err := ExportClaim(bytes.NewReader(text)); got != want || err != nil {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	if got, err := Claim(l.sign(9, l.root(9))); got != want || err != nil {
+		t.Errorf("of a note: %+v, %v", got, err)
+	}
+	with := func(checkpoint string) string {
+		return string(rewritten(t, text, func(h *ExportHeader) { h.Checkpoint = checkpoint }, 0, nil))
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"nothing":                 {"", "the file is empty"},
+		"half a line":             {string(head), "cut off"},
+		"another file":            {"{}\n", "is not that of a bio-trail/1 export"},
+		"no checkpoint":           {with(""), "checkpoint: "},
+		"an unsigned checkpoint":  {with(want.text()), "checkpoint: "},
+		"one in another's name":   {with(rawNote(want.text(), "other.example.com/audit", seed(1))), "signed in the name of another log"},
+		"one that is not written": {with(rawNote(origin+"\n09\n"+want.Root.String()+"\n", origin, seed(1))), "not as this version writes it"},
+	} {
+		if got, err := ExportClaim(strings.NewReader(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) || got != (Checkpoint{}) {
+			t.Errorf("%s: %+v, %v, want %s", name, got, err, tt.want)
+		}
 	}
 }
 
@@ -405,13 +504,27 @@ func TestExporterRefuses(t *testing.T) {
 	}
 }
 
-// Exports follow one another without a gap, on one log.
+// Exports follow one another without a gap, on one log and on those that go on
+// from it after a break.
 func TestCheckSuccessor(t *testing.T) {
-	l := aLog(t, 13)
+	l := newLog(t, "user-a", "user-b")
+	grow := func(size int64) {
+		for l.size() < size {
+			l.append(Entry{Kind: SignedIn, Actor: []string{"user-a", "user-b"}[l.size()%2]})
+		}
+	}
 	at := func(l *testLog, size, previous int64) ExportReport {
 		return l.mustCheck(t, l.export(t, previous, size, size, previous))
 	}
-	chain := []ExportReport{at(l, 0, 0), at(l, 4, 0), at(l, 9, 4), at(l, 9, 9), at(l, 13, 9)}
+	chain := []ExportReport{at(l, 0, 0)}
+	grow(4)
+	chain = append(chain, at(l, 4, 0))
+	grow(6)
+	l.erase(Erased, "", "user-b") // who is in the export before, with payloads
+	grow(9)
+	chain = append(chain, at(l, 9, 4), at(l, 9, 9))
+	grow(13)
+	chain = append(chain, at(l, 13, 9))
 	for i := range chain[1:] {
 		if err := chain[i].CheckSuccessor(chain[i+1]); err != nil {
 			t.Errorf("%d and %d: %v", i, i+1, err)
@@ -421,7 +534,6 @@ func TestCheckSuccessor(t *testing.T) {
 	// Another log from the third entry on, under the same key.
 	fork := l.copied()
 	fork.entries[2].Leaf.Time = began
-	fork.entries[2].Payload, fork.entries[2].Salt = nil, nil // of someone, and as if erased
 	fork.rebuild(t)
 	forked := at(fork, 9, 4)
 	tampered := chain[2]
@@ -429,9 +541,26 @@ func TestCheckSuccessor(t *testing.T) {
 	tampered.Header.Consistency[0][0] ^= 1
 	short := chain[2]
 	short.Header.Consistency = short.Header.Consistency[1:]
-	second := newLog(t)
-	second.signer = newSigner(t, origin+"/2", seed(1))
-	second.known = verifiers(t, second.signer.Key())
+	named := func(l *testLog, origin string) *testLog {
+		c := l.copied()
+		c.signer = newSigner(t, origin, seed(1))
+		c.known = verifiers(t, c.signer.Key())
+		return c
+	}
+
+	// After a break: the same entries, then others, in another name.
+	second, third := named(l, origin+"/2"), named(l, origin+"/3")
+	reopened := []ExportReport{chain[2], at(second, 13, 9), at(second, 13, 13), at(third, 13, 13)}
+	for i := range reopened[1:] {
+		if err := reopened[i].CheckSuccessor(reopened[i+1]); err != nil {
+			t.Errorf("reopened, %d and %d: %v", i, i+1, err)
+		}
+	}
+	if err := chain[0].CheckSuccessor(at(second, 0, 0)); err != nil {
+		t.Errorf("reopened with nothing: %v", err)
+	}
+
+	elsewhere := named(l, "other.example.com/audit")
 	for _, tt := range []struct {
 		name        string
 		first, next ExportReport
@@ -444,10 +573,45 @@ func TestCheckSuccessor(t *testing.T) {
 		{"one left out", chain[1], chain[4], "it follows one of 9 entries, not this one of 4"},
 		{"the wrong order", chain[4], chain[2], "it follows one of 4 entries, not this one of 13"},
 		{"a first one again", chain[4], chain[1], "it was made as a first one: nothing ties it to this one of 13 entries"},
-		{"another log", chain[1], at(second, 0, 0), "the logs are two"},
+		{"a reopened log with other entries", chain[1], at(named(fork, origin+"/2"), 9, 4), "entries 0 to 3: they were others in the export before"},
+		{"a reopened log of other entries, as many", chain[2], at(named(fork, origin+"/2"), 9, 9), "entries 0 to 8: they were others"},
+		{"a reopened log that follows nothing", chain[1], at(second, 13, 0), "it was made as a first one"},
+		{"another site's log of the same entries", chain[1], at(elsewhere, 9, 4), `the logs are two: "bio.example.com/audit" and "other.example.com/audit"`},
+		{"another site's log of nothing", chain[0], at(elsewhere, 0, 0), "the logs are two"},
+		{"another site's log after a break", chain[1], at(named(l, "other.example.com/audit/2"), 9, 4), "the logs are two"},
 	} {
 		if err := tt.first.CheckSuccessor(tt.next); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestSameSite(t *testing.T) {
+	for _, tt := range []struct {
+		before, after string
+		want          bool
+	}{
+		{Origin("bio.example.com", 1), Origin("bio.example.com", 1), true},
+		{Origin("bio.example.com", 1), Origin("bio.example.com", 2), true},
+		{Origin("bio.example.com", 2), Origin("bio.example.com", 3), true},
+		{Origin("bio.example.com", 9), Origin("bio.example.com", 10), true},
+		{Origin("localhost:8080", 1), Origin("localhost:8080", 2), true},
+		{Origin("127.0.0.1", 1), Origin("127.0.0.1", 2), true},
+		{Origin("[::1]:8080", 1), Origin("[::1]:8080", 12), true},
+		{Origin("bio.example.com", 1), Origin("bio.example.org", 1), false},
+		{Origin("bio.example.com", 1), Origin("bio.example.org", 2), false},
+		{Origin("bio.example.com", 2), Origin("bio.example.org", 2), false},
+		{Origin("localhost:8080", 1), Origin("localhost:8081", 1), false},
+		{Origin("localhost:8080", 1), Origin("localhost:8081", 2), false},
+		{Origin("localhost", 1), Origin("localhost:2", 1), false},
+		{Origin("bio.example.com", 1), Origin("bio.example.com", 1) + "2", false},
+		{Origin("bio.example.com", 1), Origin("bio.example.com", 1) + "/two", false},
+		{Origin("bio.example.com", 1), Origin("bio.example.com", 1) + "/2b", false},
+		{Origin("bio.example.com", 1), Origin("bio.example.com", 1) + "/2/2", false},
+		{"bio.example.com", "bio.example.com/audit", false},
+	} {
+		if sameSite(tt.before, tt.after) != tt.want || sameSite(tt.after, tt.before) != tt.want {
+			t.Errorf("%q and %q: want %v", tt.before, tt.after, tt.want)
 		}
 	}
 }

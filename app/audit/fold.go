@@ -14,13 +14,19 @@ const foldFor = time.Minute
 // name nobody share one entry, those that name a person one for each.
 const maxFolds = 100
 
+// maxNobody bounds the entries of an hour that name nobody, all networks together:
+// beyond it they share one entry a minute. Whoever changes networks fills no disk.
+const maxNobody = 120
+
 // Fold keeps refusals from filling the trail: the first of a network is recorded
 // at once, those that follow within a minute become one entry with their count.
 // Refusals of different accounts are never joined: each is in the activity of
 // its person. It is safe for concurrent use.
 type Fold struct {
 	mu      sync.Mutex
-	windows map[foldKey]*window // guarded by mu
+	windows map[foldKey]*window // guarded by mu, as all below
+	hour    time.Time           // when the present hour began
+	nobody  int                 // entries of it that name nobody
 }
 
 type foldKey struct{ network, actor string }
@@ -41,26 +47,51 @@ func (f *Fold) Add(e Entry, now time.Time) (recorded bool) {
 	}
 	key := foldKey{e.Client.Network, e.Actor}
 	w := f.windows[key]
-	if w == nil && len(f.windows) >= maxFolds {
+	if w == nil && (len(f.windows) >= maxFolds || e.Actor == "" && f.spent(now)) {
 		key.network = ""
 		w = f.windows[key]
 	}
 	if w == nil {
 		f.windows[key] = &window{opened: now, reasons: map[string]int{}}
+		f.spend(key)
 		return true
 	}
 	w.add(e)
 	return false
 }
 
+// spent reports whether this hour has had its entries that name nobody.
+func (f *Fold) spent(now time.Time) bool {
+	if now.Sub(f.hour) >= time.Hour || now.Before(f.hour) {
+		f.hour, f.nobody = now, 0
+	}
+	return f.nobody >= maxNobody
+}
+
+func (f *Fold) spend(key foldKey) {
+	if key.actor == "" && key.network != "" {
+		f.nobody++
+	}
+}
+
 // add joins an entry to those that wait.
 func (w *window) add(e Entry) {
-	w.reasons[e.Reason]++
+	e.Count = 1
+	w.join(&window{entry: e, reasons: map[string]int{e.Reason: 1}})
+}
+
+// join adds those that wait in another window. What they do not have in common is
+// left out.
+func (w *window) join(other *window) {
+	for reason, n := range other.reasons {
+		w.reasons[reason] += n
+	}
 	if w.entry.Count == 0 {
-		w.entry, w.entry.Count = e, 1
+		w.entry = other.entry
 		return
 	}
-	w.entry.Count++
+	e := other.entry
+	w.entry.Count += e.Count
 	for _, field := range []struct {
 		kept *string
 		next string
@@ -80,29 +111,51 @@ func (w *window) add(e Entry) {
 // Due returns the entries whose minute is over. A network that goes on has one
 // entry each minute.
 func (f *Fold) Due(now time.Time) []Entry {
-	return f.take(func(w *window) bool { return now.Sub(w.opened) >= foldFor || now.Before(w.opened) }, now)
+	return f.take(now, false)
 }
 
 // All returns everything that waits: nothing may be lost at the end.
 func (f *Fold) All(now time.Time) []Entry {
-	return f.take(func(*window) bool { return true }, now)
+	return f.take(now, true)
 }
 
-func (f *Fold) take(due func(*window) bool, now time.Time) []Entry {
+func (f *Fold) take(now time.Time, all bool) []Entry {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var entries []Entry
-	for key, w := range f.windows {
+	one := func(key foldKey, w *window) {
 		switch {
-		case !due(w):
+		case !all && now.Sub(w.opened) < foldFor && !now.Before(w.opened):
 		case w.entry.Count == 0:
+			delete(f.windows, key)
+		case !all && key.actor == "" && key.network != "" && f.spent(now):
+			f.shared(now).join(w)
 			delete(f.windows, key)
 		default:
 			entries = append(entries, w.folded())
+			f.spend(key)
 			f.windows[key] = &window{opened: now, reasons: map[string]int{}}
 		}
 	}
+	for key, w := range f.windows {
+		if key != (foldKey{}) {
+			one(key, w)
+		}
+	}
+	if w := f.windows[foldKey{}]; w != nil {
+		one(foldKey{}, w) // last: others have joined it
+	}
 	return entries
+}
+
+// shared is the window of all networks that name nobody and are not told apart.
+func (f *Fold) shared(now time.Time) *window {
+	w := f.windows[foldKey{}]
+	if w == nil {
+		w = &window{opened: now, reasons: map[string]int{}}
+		f.windows[foldKey{}] = w
+	}
+	return w
 }
 
 // folded is the one entry of those that waited. It has their reason, or counts

@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -163,7 +164,8 @@ func TestFoldOverflow(t *testing.T) {
 	if got := total(recorded) + total(folded); got != networks*rounds+2 {
 		t.Errorf("%d refusals are in entries, want %d", got, networks*rounds+2)
 	}
-	if len(folded) != maxFolds+1+2 {
+	// The hour's entries are spent: the other networks have joined the shared one.
+	if len(folded) != maxNobody-maxFolds+1+2 {
 		t.Errorf("%d entries of a minute", len(folded))
 	}
 	for _, e := range folded {
@@ -173,7 +175,7 @@ func TestFoldOverflow(t *testing.T) {
 				t.Errorf("of a person: %+v", e)
 			}
 		case e.Client.Network == "":
-			if e.Count != (networks-maxFolds)*rounds-1 {
+			if e.Count != (networks-maxFolds)*rounds-1+(2*maxFolds-maxNobody)*(rounds-1) {
 				t.Errorf("of all others: %+v", e)
 			}
 		case e.Count != rounds-1:
@@ -189,6 +191,167 @@ func TestFoldOverflow(t *testing.T) {
 	}
 	if len(f.windows) != 0 || !f.Add(refusal("10.0.0.0/24", "", "unknown"), began.Add(time.Hour)) {
 		t.Errorf("%d windows are left", len(f.windows))
+	}
+}
+
+// Whoever has a network for each attempt fills no disk, and all are counted.
+func TestFoldNobody(t *testing.T) {
+	const networks, hours = 100_000, 10
+	random := rand.New(rand.NewPCG(1, 2))
+	var f Fold
+	var entries []Entry
+	added, named := 0, 0
+	for second := range hours * 3600 {
+		now := began.Add(time.Duration(second) * time.Second)
+		for range 3 {
+			e := refusal(strconv.Itoa(random.IntN(networks)), "", "unknown")
+			added++
+			if f.Add(e, now) {
+				entries = append(entries, e)
+			}
+		}
+		if second%600 == 599 { // a person is told apart all the while
+			e := refusal(strconv.Itoa(random.IntN(networks)), "user-a", "signature")
+			named++
+			if !f.Add(e, now) {
+				t.Fatalf("second %d: the refusal of a person is folded", second)
+			}
+		}
+		if second%10 == 0 {
+			entries = append(entries, f.Due(now)...)
+		}
+		if len(f.windows) > maxFolds+2 {
+			t.Fatalf("second %d: %d windows", second, len(f.windows))
+		}
+	}
+	entries = append(entries, f.All(began.Add(hours*time.Hour))...)
+	if got := total(entries); got != added {
+		t.Errorf("%d refusals are in entries, want %d", got, added)
+	}
+	if most := hours*(maxNobody+60) + maxFolds; len(entries) > most {
+		t.Errorf("%d entries, want at most %d", len(entries), most)
+	}
+	if named != 6*hours {
+		t.Errorf("%d refusals of a person", named)
+	}
+	for _, e := range entries {
+		if e.Actor != "" {
+			t.Errorf("of nobody: %+v", e)
+		}
+	}
+
+	// The next hour a network is told at once again.
+	later := began.Add((hours + 2) * time.Hour)
+	f.Due(later)
+	if !f.Add(refusal("203.0.113.0/24", "", "unknown"), later) {
+		t.Error("a single network is folded when there is room")
+	}
+}
+
+// When the hour's entries are spent, those that name nobody share one, whether they
+// come anew or have waited by themselves; those of a person do not.
+func TestFoldShared(t *testing.T) {
+	at := func(seconds int) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
+	counted := func(e Entry, count int) Entry {
+		e.Count = count
+		return e
+	}
+	// spent has room for left entries more, and nobody's window is open.
+	spent := func(left int) *Fold {
+		var f Fold
+		for i := range maxNobody - left {
+			if !f.Add(refusal("n"+strconv.Itoa(i), "", "unknown"), began) {
+				t.Fatalf("network %d is folded", i)
+			}
+			f.windows = nil
+		}
+		return &f
+	}
+	other := func(e Entry) Entry { e.Client.Browser = "Chrome"; return e }
+	shared := func(network, reason string, count int) Entry { return counted(refusal(network, "", reason), count) }
+	for _, tt := range []struct {
+		name string
+		left int
+		add  []Entry
+		at   []bool // recorded at once
+		due  []Entry
+	}{
+		{
+			"room for all", 2, []Entry{refusal("a", "", "x"), refusal("b", "", "x")}, []bool{true, true}, nil,
+		},
+		{
+			"room for one", 1, []Entry{refusal("a", "", "x"), refusal("b", "", "x"), refusal("c", "", "x"), refusal("d", "", "x")},
+			[]bool{true, true, false, false}, []Entry{shared("", "x", 2)},
+		},
+		{
+			"one network goes on", 0, []Entry{refusal("a", "", "x"), refusal("a", "", "x"), refusal("a", "", "x")},
+			[]bool{true, false, false}, []Entry{shared("a", "x", 2)},
+		},
+		{
+			"several reasons and browsers", 0, []Entry{refusal("a", "", "x"), refusal("b", "", "x"), other(refusal("c", "", "y")), refusal("d", "", "y")},
+			[]bool{true, false, false, false}, []Entry{{
+				Kind: SignInRefused, Reason: "several", Client: Client{System: "Linux"}, Count: 3, Detail: map[string]string{"x": "1", "y": "2"},
+			}},
+		},
+		{
+			"a network that waited by itself joins", 1,
+			[]Entry{refusal("a", "", "x"), refusal("a", "", "x"), refusal("a", "", "x"), refusal("a", "", "y"), refusal("b", "", "x"), refusal("c", "", "x")},
+			[]bool{true, false, false, false, true, false}, []Entry{{
+				Kind: SignInRefused, Reason: "several", Client: Client{Browser: "Firefox", System: "Linux"}, Count: 4, Detail: map[string]string{"x": "3", "y": "1"},
+			}},
+		},
+		{
+			"persons are told apart", 0,
+			[]Entry{refusal("a", "user-a", "x"), refusal("a", "user-a", "x"), refusal("b", "user-b", "x"), refusal("c", "user-b", "x"), refusal("a", "", "x"), refusal("a", "", "x")},
+			[]bool{true, false, true, true, true, false}, []Entry{counted(refusal("a", "user-a", "x"), 1), shared("a", "x", 1)},
+		},
+		{
+			"persons take no room", 1,
+			[]Entry{refusal("a", "user-a", "x"), refusal("b", "user-b", "x"), refusal("a", "", "x"), refusal("b", "", "x"), refusal("c", "", "x")},
+			[]bool{true, true, true, true, false}, []Entry{shared("c", "x", 1)},
+		},
+	} {
+		for range 20 { // in any order of the windows
+			f := spent(tt.left)
+			for i, e := range tt.add {
+				if f.Add(e, at(1)) != tt.at[i] {
+					t.Errorf("%s: %d: recorded %v", tt.name, i, !tt.at[i])
+				}
+			}
+			sameEntries(t, tt.name, f.Due(at(61)), tt.due)
+			sameEntries(t, tt.name+", later", f.Due(at(121)), nil)
+		}
+	}
+
+	// One that waits when nobody else does opens the shared window, and loses nothing.
+	f := spent(1)
+	f.Add(refusal("a", "", "x"), at(1))
+	f.Add(refusal("a", "", "x"), at(2))
+	sameEntries(t, "of a window that is over", f.Due(at(61)), nil)
+	f.Add(refusal("b", "", "x"), at(62))
+	sameEntries(t, "in the shared one", f.Due(at(121)), []Entry{shared("", "x", 2)})
+
+	// At the end nothing is shared that need not be.
+	f = spent(2)
+	for range 2 {
+		f.Add(refusal("a", "", "x"), at(1))
+		f.Add(refusal("b", "", "x"), at(1))
+	}
+	sameEntries(t, "at the end", f.All(at(3)), []Entry{shared("a", "x", 1), shared("b", "x", 1)})
+
+	// The next hour has its own.
+	f = spent(0)
+	for _, second := range []int{3599, 3600} {
+		f.windows = nil
+		f.Add(refusal("a", "", "x"), at(second))
+		if recorded := f.Add(refusal("b", "", "x"), at(second)); recorded != (second == 3600) {
+			t.Errorf("second %d: recorded %v", second, recorded)
+		}
+	}
+	f = spent(0)
+	f.Add(refusal("a", "", "x"), at(-3600))
+	if !f.Add(refusal("b", "", "x"), at(-3600)) {
+		t.Error("a clock that was put back holds the hour up")
 	}
 }
 

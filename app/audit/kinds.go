@@ -40,7 +40,7 @@ const (
 type Event struct {
 	Kind     Kind
 	Meaning  string // for operators: what happened, and what reason and detail hold
-	Words    string // for the person whose act it is, to be followed by "with …, from …"
+	Words    string // for the person whose act it is, to be followed by "with …, from …"; empty where they are not told
 	Alarming bool   // the person should look at it
 }
 
@@ -68,8 +68,8 @@ var events = [...]Event{
 	{InvitationMade, "an invitation was made; `reason` says from where, `detail` has the groups that it gives", "Invited someone", false},
 	{InvitationUsed, "an invitation was used; `detail` has the groups that it gave", "Used an invitation", false},
 
-	{RunStarted, "an agent began a run; `detail` has the agent's name and the run's id", "Your agent began to work", false},
-	{RunEnded, "a run ended; `reason` is how, `detail` has the agent's name and the run's id", "Your agent stopped", false},
+	{RunStarted, "an agent began a run; `detail` has the agent's name and the run's id", "", false},
+	{RunEnded, "a run ended; `reason` is how, `detail` has the agent's name and the run's id", "", false},
 
 	{ServerStarted, "Bio started; `detail` has its version, the ids of its keys, and the settings that decide who gets in", "", false},
 	{TrailExported, "the trail was exported; `detail` has the period", "", false},

@@ -75,6 +75,11 @@ type Leaf struct {
 	Commitment [sha256.Size]byte
 }
 
+// erases reports whether the leaf says that its subject's account was erased.
+func (l Leaf) erases() bool {
+	return len(l.Subject) > 0 && (l.Kind == Erased || l.Kind == DuplicateUndone)
+}
+
 const leafVersion = 1
 
 type leafJSON struct {
@@ -196,14 +201,12 @@ func (e Entry) valid() Entry {
 
 // Seal makes the leaf and the payload of an entry. actor and subject are the keys
 // of the accounts that the entry names. Without the actor's key, as of someone
-// erased meanwhile, the entry names neither them nor their passkey.
+// erased meanwhile, the entry names neither them nor a passkey: no erasure would
+// ever find it.
 func Seal(e Entry, at time.Time, actor, subject Key) Sealed {
 	e = e.valid()
-	switch {
-	case e.Actor == "":
-		actor = nil
-	case len(actor) == 0:
-		e.Actor, e.Credential = "", ""
+	if e.Actor == "" || len(actor) == 0 {
+		actor, e.Actor, e.Credential = nil, "", ""
 	}
 	p := payload{
 		Actor: e.Actor, Credential: e.Credential, Session: SessionRef(e.Session), Reason: e.Reason,

@@ -166,8 +166,8 @@ func TestPseudonyms(t *testing.T) {
 	}
 }
 
-// Someone erased meanwhile is named nowhere; a passkey that nobody is known by
-// stays in the payload, for the operator.
+// Someone erased meanwhile is named nowhere, and neither is a passkey that nobody
+// is known by: no erasure would find it.
 func TestSealWithoutKey(t *testing.T) {
 	read := func(e Entry, key Key) Record {
 		s := Seal(e, began, key, nil)
@@ -180,12 +180,26 @@ func TestSealWithoutKey(t *testing.T) {
 	if r := read(Entry{Kind: SignInRefused, Actor: "user-1", Credential: "0123", Reason: "signature"}, nil); r.Actor != "" || r.Credential != "" || r.Reason != "signature" {
 		t.Errorf("of someone erased: %+v", r)
 	}
-	if r := read(Entry{Kind: SignInRefused, Credential: "0123"}, nil); r.Credential != "0123" {
-		t.Errorf("of nobody: %+v", r)
+	for name, key := range map[string]Key{"nobody": nil, "nobody, with a key": fakeKey("a")} {
+		if r := read(Entry{Kind: SignInRefused, Credential: "0123", Reason: "unknown"}, key); r.Credential != "" || r.Reason != "unknown" {
+			t.Errorf("of %s: %+v", name, r)
+		}
 	}
 	if r := read(Entry{Kind: SignInRefused, Actor: "user-1", Credential: "0123"}, fakeKey("a")); r.Actor != "user-1" || r.Credential != "0123" || r.Index != 7 || !r.At.Equal(began) {
 		t.Errorf("of someone: %+v", r)
 	}
+}
+
+// Logs have entries from when the passkey of nobody was kept: they are whole.
+func TestPasskeyOfNobody(t *testing.T) {
+	l := newLog(t)
+	l.append(Entry{Kind: SignInRefused, Reason: "unknown"})
+	s := &l.entries[0]
+	s.Payload = []byte(`{"credential":"0123","reason":"unknown"}`)
+	s.Leaf.Commitment = commit(s.Salt, s.Payload)
+	l.rebuild(t)
+	wantProblems(t, "the log", l.check().Problems, nil)
+	l.mustCheck(t, l.export(t, 0, 1, 1, 0))
 }
 
 func TestSealIsSalted(t *testing.T) {
@@ -285,7 +299,7 @@ func TestSealChecks(t *testing.T) {
 			stored.Actor = actor
 		}
 		var c Checker
-		c.missing, c.erased = map[string]int64{}, map[string]bool{}
+		c.missing, c.erased = map[string]int64{}, map[string]int64{}
 		if what := c.payload(stored); what != "" {
 			t.Fatalf("%s: %s", s.Payload, what)
 		}
@@ -309,7 +323,7 @@ func TestSealChecks(t *testing.T) {
 		if d := at.Sub(r.At); d < 0 || d >= time.Millisecond || r.At.Location() != time.UTC {
 			t.Fatalf("%v became %v", at, r.At)
 		}
-		if len(actor) == 0 && e.Actor != "" {
+		if len(actor) == 0 || e.Actor == "" {
 			e.Actor, e.Credential = "", ""
 		}
 		if r.Actor != clean(e.Actor) || r.Credential != clean(e.Credential) || r.Session != SessionRef(e.Session) || r.Reason != clean(e.Reason) ||

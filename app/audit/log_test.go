@@ -148,14 +148,17 @@ func (l *testLog) verify() {
 }
 
 // check checks the log as it may be now.
-func (l *testLog) check() Report {
+func (l *testLog) check() Report { return l.checker().End() }
+
+// checker has seen the log as it may be now.
+func (l *testLog) checker() *Checker {
 	c := NewChecker(l.notes, l.known)
 	for _, s := range l.entries {
 		if err := c.Add(s); err != nil {
 			break
 		}
 	}
-	return c.End()
+	return c
 }
 
 // copied is a deep copy of what is kept.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 
 	"bio/agent/brief"
 	"bio/app/audit"
-	"bio/app/runs"
 	"bio/views"
 )
 
@@ -31,9 +29,9 @@ func (s *Server) account(c echo.Context) error {
 	if err != nil || before < 0 { // what is no place in the trail is the newest page
 		before = 0
 	}
-	// One more than is shown, to know whether there are older ones. That a run began
-	// is not told: its end says enough.
-	records, err := s.db.Trail(r.Context(), v.user.ID, before, activityPage+1, audit.RunStarted)
+	// One more than is shown, to know whether there are older ones. Runs are for the
+	// signed-in page: here they would bury what may alarm.
+	records, err := s.db.Trail(r.Context(), v.user.ID, before, activityPage+1, audit.RunStarted, audit.RunEnded)
 	if err != nil {
 		return err
 	}
@@ -57,18 +55,10 @@ func activity(r audit.Record) string {
 	switch {
 	case r.Kind == audit.SignInRefused && r.Count > 1:
 		words = fmt.Sprintf("%d attempts to sign in were refused", r.Count)
-	case r.Kind == audit.RunEnded:
-		how := map[string]string{
-			runs.Done: "did its work", runs.Failed: "failed", runs.Interrupted: "was interrupted", runs.Cut: "wrote too much and was cut",
-		}[r.Reason]
-		words = "Your agent " + r.Detail["agent"] + " " + cmp.Or(how, "stopped")
 	case r.Kind == audit.SessionExpired && r.Reason == "idle":
 		words = "A session ended, because it was not used"
 	case r.Kind == audit.SessionExpired:
 		words = "A session ended, because its time was over"
-	}
-	if groups := strings.ReplaceAll(r.Detail["groups"], " ", ", "); groups != "" {
-		words += map[audit.Kind]string{audit.InvitationMade: " to " + groups, audit.InvitationUsed: ", and joined " + groups}[r.Kind]
 	}
 	var from []string
 	switch {
@@ -79,8 +69,16 @@ func activity(r audit.Record) string {
 	case r.Client.System != "":
 		from = append(from, " on "+r.Client.System)
 	}
-	if r.Client.Network != "" {
+	switch r.Client.Network {
+	case "":
+	case "127.0.0.0/24", "::/48":
+		from = append(from, " from this machine")
+	default:
 		from = append(from, " from "+r.Client.Network)
 	}
-	return words + strings.Join(from, ",")
+	words += strings.Join(from, ",")
+	if groups := strings.ReplaceAll(r.Detail["groups"], " ", ", "); groups != "" {
+		words += map[audit.Kind]string{audit.InvitationMade: ", to join " + groups, audit.InvitationUsed: ", and joined " + groups}[r.Kind]
+	}
+	return words
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -21,10 +22,29 @@ var (
 // forever is for what never changes: the tree below a published size.
 const forever = "public, max-age=31536000, immutable"
 
+// published is the log that the address is of. Each log after a break has addresses
+// of its own, /audit/2/…: below them nothing ever changes. Those without a number
+// are of the log that is.
+func (s *Server) published(c echo.Context, newest func(context.Context) (published, error)) (published, error) {
+	p, err := newest(c.Request().Context())
+	if asked := c.Param("log"); err == nil && asked != "" && (asked != strconv.Itoa(p.number) || p.number == 1) {
+		err = errNoSuchTree
+	}
+	return p, err
+}
+
+// immutable lets an answer be kept: not that of an address which a break turns to
+// another log.
+func (p published) immutable(c echo.Context) {
+	if p.number == 1 || c.Param("log") != "" {
+		c.Response().Header().Set("Cache-Control", forever)
+	}
+}
+
 // auditCheckpoint answers GET /audit/checkpoint: the log as it is now, signed
 // (C2SP tlog-checkpoint).
 func (s *Server) auditCheckpoint(c echo.Context) error {
-	p, err := s.trail.checkpoint(c.Request().Context())
+	p, err := s.published(c, s.trail.checkpoint)
 	if err != nil {
 		return err
 	}
@@ -33,7 +53,7 @@ func (s *Server) auditCheckpoint(c echo.Context) error {
 
 // auditKey answers GET /audit/key: the verifier key of checkpoints.
 func (s *Server) auditKey(c echo.Context) error {
-	p, err := s.trail.checkpoint(c.Request().Context())
+	p, err := s.published(c, s.trail.below)
 	if err != nil {
 		return err
 	}
@@ -48,19 +68,19 @@ func (s *Server) auditTile(c echo.Context) error {
 	if err != nil || tile.L < 0 || tile.L > 7 {
 		return errNotTreePath
 	}
-	p, err := s.trail.checkpoint(c.Request().Context())
+	p, err := s.published(c, s.trail.below)
 	if err != nil {
 		return err
 	}
 	// Hashes of level 8L: there are size >> 8L.
-	if have := p.size >> (8 * tile.L); tile.N > have>>8 || tile.N<<8+int64(tile.W) > have {
+	if have := p.Size >> (8 * tile.L); tile.N > have>>8 || tile.N<<8+int64(tile.W) > have {
 		return errNoSuchTree
 	}
 	data, err := tlog.ReadTileData(tile, s.db.Tree(c.Request().Context()))
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set("Cache-Control", forever)
+	p.immutable(c)
 	return c.Blob(http.StatusOK, echo.MIMEOctetStream, data)
 }
 
@@ -68,12 +88,12 @@ func (s *Server) auditTile(c echo.Context) error {
 // of a size, and ?from=&size=, that this tree only grew from one of the size from
 // (RFC 6962 §2.1.1, §2.1.2). Without a size it is of the newest checkpoint.
 func (s *Server) auditProof(c echo.Context) error {
-	p, err := s.trail.checkpoint(c.Request().Context())
+	p, err := s.published(c, s.trail.below)
 	if err != nil {
 		return err
 	}
 	query := c.QueryParams()
-	size := p.size
+	size := p.Size
 	if query.Has("size") {
 		if size, err = number(query, "size"); err != nil {
 			return err
@@ -82,15 +102,15 @@ func (s *Server) auditProof(c echo.Context) error {
 	switch {
 	case query.Has("index") == query.Has("from"):
 		return errNotTreePath
-	case size > p.size:
+	case size > p.Size:
 		return errNoSuchTree
 	case query.Has("index"):
-		return s.inclusion(c, size)
+		return s.inclusion(c, p, size)
 	}
-	return s.consistency(c, size)
+	return s.consistency(c, p, size)
 }
 
-func (s *Server) inclusion(c echo.Context, size int64) error {
+func (s *Server) inclusion(c echo.Context, p published, size int64) error {
 	index, err := number(c.QueryParams(), "index")
 	switch {
 	case err != nil:
@@ -107,7 +127,7 @@ func (s *Server) inclusion(c echo.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	return proof(c, struct {
+	return proof(c, p, struct {
 		Index    int64       `json:"index"`
 		Size     int64       `json:"size"`
 		LeafHash tlog.Hash   `json:"leaf_hash"`
@@ -115,7 +135,7 @@ func (s *Server) inclusion(c echo.Context, size int64) error {
 	}{index, size, leaf[0], listed(hashes)})
 }
 
-func (s *Server) consistency(c echo.Context, size int64) error {
+func (s *Server) consistency(c echo.Context, p published, size int64) error {
 	from, err := number(c.QueryParams(), "from")
 	switch {
 	case err != nil:
@@ -127,7 +147,7 @@ func (s *Server) consistency(c echo.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	return proof(c, struct {
+	return proof(c, p, struct {
 		From   int64       `json:"from"`
 		Size   int64       `json:"size"`
 		Hashes []tlog.Hash `json:"hashes"`
@@ -135,11 +155,11 @@ func (s *Server) consistency(c echo.Context, size int64) error {
 }
 
 // proof answers with a proof, which holds for ever when its size was asked for.
-func proof(c echo.Context, p any) error {
+func proof(c echo.Context, p published, of any) error {
 	if c.QueryParams().Has("size") {
-		c.Response().Header().Set("Cache-Control", forever)
+		p.immutable(c)
 	}
-	return c.JSON(http.StatusOK, p)
+	return c.JSON(http.StatusOK, of)
 }
 
 // number reads a parameter that is given once, as a number is written.

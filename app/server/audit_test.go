@@ -19,6 +19,7 @@ import (
 	"bio/app/audit"
 	"bio/app/audit/audittest"
 	"bio/app/server"
+	"bio/app/store"
 )
 
 // published is where a site keeps its newest checkpoint.
@@ -151,47 +152,76 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
-// What could not be written down first is not served.
+// What could not be written down first is not served. What is below a checkpoint
+// that was published is.
 func TestCheckpointIsWrittenFirst(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
 	b.register()
-	if err := os.Mkdir(s.published(), 0o700); err != nil {
-		t.Fatal(err)
+	below := map[string]string{}
+	for _, before := range []bool{false, true} { // one was published
+		if before {
+			for _, target := range []string{"/audit/key", "/audit/tile/0/000.p/1", "/audit/proof?index=0&size=1", "/audit/proof?from=1&size=1", "/audit/proof?index=0"} {
+				below[target] = b.get(target).body
+			}
+			if err := os.Remove(s.published()); err != nil {
+				t.Fatal(err)
+			}
+			s.grow(2)
+		}
+		if err := os.Mkdir(s.published(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range []string{"/audit/checkpoint", "/audit/key", "/audit/tile/0/000.p/1", "/audit/proof?index=0&size=1", "/audit/proof?from=1&size=1", "/audit/proof?index=0"} {
+			p := b.get(target)
+			if want, known := below[target]; known {
+				if p.status != http.StatusOK || p.body != want {
+					t.Errorf("%s: %d %q, want %q", target, p.status, p.body, want)
+				}
+				continue
+			}
+			checkProblem(t, p, http.StatusServiceUnavailable)
+		}
+		if before {
+			for _, target := range []string{"/audit/tile/0/000.p/2", "/audit/proof?index=1", "/audit/proof?index=0&size=2"} {
+				checkProblem(t, b.get(target), http.StatusNotFound) // not published yet
+			}
+		}
+		if err := os.Remove(s.published()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, target := range []string{"/audit/checkpoint", "/audit/key", "/audit/tile/0/000.p/1", "/audit/proof?index=0"} {
-		checkProblem(t, b.get(target), http.StatusServiceUnavailable)
-	}
-	if err := os.Remove(s.published()); err != nil {
-		t.Fatal(err)
-	}
-	if _, c := b.checkpoint(); c.Size != 1 {
+	if _, c := b.checkpoint(); c.Size != 2 {
 		t.Errorf("then of %d entries", c.Size)
 	}
 }
 
-// A checkpoint a minute stays in the database, and one a day is logged.
+// A checkpoint a minute stays in the database, that at the end of a burst too, and
+// one a day is logged, whether anything happened or not.
 func TestCheckpointsKept(t *testing.T) {
 	s := newSite(t)
 	kept := func() int { return len(must(s.db.Checkpoints(t.Context()))) }
 	printed := func() int { return strings.Count(s.log.String(), `"msg":"checkpoint"`) }
-	for _, step := range []struct {
+	for i, step := range []struct {
 		after         time.Duration
+		acts          int64
 		kept, printed int
 	}{
-		{0, 1, 1}, {59 * time.Second, 1, 1}, {time.Second, 2, 1}, {30 * time.Second, 2, 1}, {time.Hour, 3, 1},
-		{23 * time.Hour, 4, 2}, {-48 * time.Hour, 5, 3}, {time.Second, 5, 3},
+		{0, 1, 1, 1}, {59 * time.Second, 1, 1, 1}, {time.Second, 1, 2, 1}, {30 * time.Second, 1, 2, 1}, {time.Hour, 1, 3, 1},
+		{23 * time.Hour, 1, 4, 2}, {-48 * time.Hour, 1, 5, 3}, {time.Second, 1, 5, 3},
+		{58 * time.Second, 0, 5, 3}, {time.Second, 0, 6, 3}, {time.Hour, 0, 6, 3}, // the burst is over
+		{24 * time.Hour, 0, 6, 4}, {time.Hour, 0, 6, 4}, {24 * time.Hour, 0, 6, 5}, // idle days
 	} {
 		s.clock.Advance(step.after)
-		s.grow(int64(s.rows()["trail"]) + 1)
+		s.grow(int64(s.rows()["trail"]) + step.acts)
 		server.Settle(t.Context(), s.Server, false)
 		if kept() != step.kept || printed() != step.printed {
-			t.Errorf("after %s: %d kept, %d printed, want %d and %d", step.after, kept(), printed(), step.kept, step.printed)
+			t.Errorf("step %d, after %s: %d kept, %d printed, want %d and %d", i, step.after, kept(), printed(), step.kept, step.printed)
 		}
 	}
-	server.Settle(t.Context(), s.Server, false)
-	if kept() != 5 {
-		t.Error("kept again without an act")
+	newest := must(audit.Claim(must(s.db.NewestCheckpoint(t.Context()))))
+	if want := int64(s.rows()["trail"]); newest.Size != want {
+		t.Errorf("the newest that is kept is of %d entries, want %d", newest.Size, want)
 	}
 }
 
@@ -218,21 +248,17 @@ func TestCheckpointBesideCommand(t *testing.T) {
 // not see yet.
 func TestCheckpointIsNotTakenBack(t *testing.T) {
 	s := newSite(t)
-	s.grow(3)
-	s.browser().checkpoint()
-	ahead := must(must(audit.NewSigner("localhost:8080/audit", make([]byte, 32))).Sign(9, tlog.Hash{}))
-	if err := os.WriteFile(s.published(), ahead, 0o600); err != nil {
+	s.grow(9)
+	ahead, _ := environment{like: s}.site(t).browser().checkpoint()
+	note, err := server.Publish(t.Context(), s.Server, 5)
+	if err != nil {
 		t.Fatal(err)
 	}
-	s.grow(5)
-	if _, c := s.browser().checkpoint(); c.Size != 5 {
-		t.Errorf("%+v", c)
+	if c, err := audit.Claim(note); err != nil || c.Size != 5 || c.Root != s.root(5) {
+		t.Errorf("%+v, %v", c, err)
 	}
-	if kept := must(os.ReadFile(s.published())); !bytes.Equal(kept, ahead) {
+	if kept := must(os.ReadFile(s.published())); string(kept) != ahead {
 		t.Errorf("the file has %q", kept)
-	}
-	if err := os.Remove(s.published()); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -508,7 +534,7 @@ func TestExportByAnotherHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Settle(t.Context(), s.Server, true)
-	if _, err := server.EraseUser(t.Context(), s.settings, made.account); err != nil {
+	if _, _, err := server.EraseUser(t.Context(), s.settings, store.Erasure{Name: made.account}); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer

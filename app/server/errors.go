@@ -65,6 +65,7 @@ var outcomes = []struct {
 	{errNotSignedIn, outcome{http.StatusUnauthorized, "Signed out", "You are signed out. Press Auth to sign in."}},
 	{errNotTreePath, outcome{http.StatusBadRequest, "Not like this", "Ask for /audit/proof?index=…&size=…, /audit/proof?from=…&size=… or /audit/tile/<level>/<number>, with numbers."}},
 	{errNoSuchTree, outcome{http.StatusNotFound, "Not here", "The log has no such entry or size. /audit/checkpoint says how large it is."}},
+	{ErrTrail, outcome{http.StatusInternalServerError, "Our fault", "The log does not fit what was published of it before. Whoever runs this site has to look at it."}},
 	{errNotPublished, outcome{http.StatusServiceUnavailable, "Not now", "The checkpoint could not be written down here, so it is not shown. Try again in a moment."}},
 	{store.ErrNamesTaken, outcome{http.StatusConflict, "Press Auth again", "No free account name came up. Press Auth again."}},
 	{store.ErrOutcomeUnknown, outcome{http.StatusServiceUnavailable, "Not now", "The database did not say whether it kept that. Try again in a moment; nothing is done twice."}},

@@ -20,6 +20,14 @@ func Metrics(s *Server) http.Handler { return s.metrics.handler() }
 // all, as at the end of a drain.
 func Settle(ctx context.Context, s *Server, all bool) { s.trail.settle(ctx, all) }
 
+// Publish publishes a checkpoint of the first size entries, and returns it.
+func Publish(ctx context.Context, s *Server, size int64) ([]byte, error) {
+	s.trail.publishing.Lock()
+	defer s.trail.publishing.Unlock()
+	p, err := s.trail.publish(ctx, size)
+	return p.note, err
+}
+
 // CloseRuns ends the runs, as a drain does.
 func CloseRuns(ctx context.Context, s *Server) error { return s.runs.Close(ctx) }
 

@@ -88,6 +88,8 @@ func TestHeaders(t *testing.T) {
 				"GET /audit/checkpoint": b.get("/audit/checkpoint"), "GET /audit/key": b.get("/audit/key"),
 				"GET /audit/tile/x": b.get("/audit/tile/x"), "GET /audit/tile/0/999": b.get("/audit/tile/0/999"),
 				"GET /audit/proof": b.get("/audit/proof"), "GET /audit/proof?index=0": b.get("/audit/proof?index=0"),
+				"GET /audit/1/checkpoint": b.get("/audit/1/checkpoint"), "GET /audit/1/tile/0/000.p/1": b.get("/audit/1/tile/0/000.p/1"),
+				"GET /audit/2/key": b.get("/audit/2/key"), "GET /audit/2/proof?index=0&size=1": b.get("/audit/2/proof?index=0&size=1"),
 				"GET /audit/proof?index=999&size=1000": b.get("/audit/proof?index=999&size=1000"), "PUT /audit/key": b.send(b.request(http.MethodPut, "/audit/key", nil)),
 			}
 			cross := b.clone()
@@ -119,6 +121,20 @@ func TestHeaders(t *testing.T) {
 				checkHeaders(t, name, p, secure)
 				if got := p.header.Values("Cache-Control"); p.status != http.StatusOK || len(got) != 1 || !strings.Contains(got[0], "immutable") {
 					t.Errorf("%s: %d, Cache-Control %q", name, p.status, got)
+				}
+			}
+			// A break turns the addresses without a number to another log.
+			if _, err := s.db.Record(t.Context(), audit.Entry{Kind: audit.TrailReopened}); err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range map[string]string{
+				"/audit/tile/0/000.p/1": "no-store", "/audit/proof?index=0&size=1": "no-store", "/audit/2/checkpoint": "no-store", "/audit/2/key": "no-store",
+				"/audit/2/tile/0/000.p/1": "immutable", "/audit/2/proof?index=0&size=1": "immutable", "/audit/2/proof?from=1&size=1": "immutable", "/audit/2/proof?index=0": "no-store",
+			} {
+				p := b.get(name)
+				checkHeaders(t, name, p, secure)
+				if got := p.header.Values("Cache-Control"); p.status != http.StatusOK || len(got) != 1 || !strings.Contains(got[0], want) {
+					t.Errorf("%s: %d, Cache-Control %q, want %s", name, p.status, got, want)
 				}
 			}
 		})

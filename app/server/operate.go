@@ -33,6 +33,20 @@ func openDatabase(ctx context.Context, settings *config.Settings) (*store.DB, er
 	return store.Open(ctx, settings.Database, time.Now)
 }
 
+// openToAct is openDatabase for what leaves an entry: not on a log that the server
+// would refuse.
+func openToAct(ctx context.Context, settings *config.Settings) (*store.DB, error) {
+	db, t, err := openTrail(ctx, settings, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.start(ctx); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
 // openTrail opens the database and the log in it. The root secret may be missing
 // for what signs nothing.
 func openTrail(ctx context.Context, settings *config.Settings, signs bool) (*store.DB, *trail, error) {
@@ -40,8 +54,11 @@ func openTrail(ctx context.Context, settings *config.Settings, signs bool) (*sto
 	if secret == nil {
 		var err error
 		secret, err = readSecret(filepath.Join(settings.Data, secretFile))
-		if errors.Is(err, fs.ErrNotExist) && !signs {
+		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
+			if signs {
+				err = errors.New("there is no root secret yet: start Bio once with these settings, or set BIO_SECRET")
+			}
 		}
 		if err != nil {
 			return nil, nil, err
@@ -82,7 +99,7 @@ func Invite(ctx context.Context, settings *config.Settings, groups []string, ttl
 	if ttl < 0 {
 		return "", fmt.Errorf("an invitation cannot have expired already: write a time such as 168h, or 0")
 	}
-	db, err := openDatabase(ctx, settings)
+	db, err := openToAct(ctx, settings)
 	if err != nil {
 		return "", err
 	}
@@ -108,18 +125,22 @@ func inviteLink(settings *config.Settings, token string) string {
 	return settings.Origin() + "/?invite=" + token
 }
 
-// EraseUser erases the account called name and all that is theirs.
-func EraseUser(ctx context.Context, settings *config.Settings, name string) (account.User, error) {
-	db, err := openDatabase(ctx, settings)
+// EraseUser erases an account and all that is theirs. When clean is false, a reader
+// holds traces in the WAL, which go when it has let go.
+func EraseUser(ctx context.Context, settings *config.Settings, e store.Erasure) (user account.User, clean bool, err error) {
+	db, err := openToAct(ctx, settings)
 	if err != nil {
-		return account.User{}, err
+		return account.User{}, false, err
 	}
 	defer db.Close()
-	user, err := db.EraseUser(ctx, name, audit.Entry{Kind: audit.Erased, Reason: "command line"})
-	if errors.Is(err, account.ErrNotFound) {
-		return account.User{}, fmt.Errorf("there is no account called %s", name)
+	user, clean, err = db.EraseUser(ctx, e, audit.Entry{Kind: audit.Erased, Reason: "command line"})
+	switch {
+	case errors.Is(err, account.ErrNotFound):
+		err = fmt.Errorf("there is no account called %s", e.Name)
+	case errors.Is(err, account.ErrLastOwner):
+		err = fmt.Errorf("%s is the only owner: make another first (bio invite --group owner), or add --last-owner", e.Name)
 	}
-	return user, err
+	return user, clean, err
 }
 
 // A Progress is told how much of long work is done.
@@ -153,10 +174,10 @@ func eachEntry(ctx context.Context, db *store.DB, first, end int64, each func(au
 	return nil
 }
 
-// VerifyTrail checks the whole log of an installation: entries, tree, payloads,
-// and all checkpoints that are kept, with the verifier keys given or, without
-// any, those that the root secret gives.
-func VerifyTrail(ctx context.Context, settings *config.Settings, keys []string, progress Progress) (audit.Report, error) {
+// VerifyTrail checks the whole log of an installation: entries, tree, payloads, all
+// checkpoints that are kept there, and those given, which were kept elsewhere; with
+// the verifier keys given or, without any, those that the root secret gives.
+func VerifyTrail(ctx context.Context, settings *config.Settings, keys []string, elsewhere [][]byte, progress Progress) (audit.Report, error) {
 	db, t, err := openTrail(ctx, settings, false)
 	if err != nil {
 		return audit.Report{}, err
@@ -185,7 +206,7 @@ func VerifyTrail(ctx context.Context, settings *config.Settings, keys []string, 
 	case !errors.Is(err, fs.ErrNotExist):
 		return audit.Report{}, fmt.Errorf("the last checkpoint %s cannot be read: %w. Let this user read it", t.file, bare(err))
 	}
-	checker := audit.NewChecker(notes, verifiers)
+	checker := audit.NewChecker(append(notes, elsewhere...), verifiers)
 	err = eachEntry(ctx, db, 0, -1, func(entry audit.Stored) error {
 		if err := checker.Add(entry); err != nil {
 			return err
@@ -194,6 +215,9 @@ func VerifyTrail(ctx context.Context, settings *config.Settings, keys []string, 
 		return nil
 	})
 	if err != nil && !errors.As(err, new(audit.Problem)) {
+		return audit.Report{}, err
+	}
+	if err := db.Keys(ctx, checker.Alive); err != nil {
 		return audit.Report{}, err
 	}
 	findings, err := db.CheckFile(ctx)
@@ -269,7 +293,17 @@ func ExportTrail(ctx context.Context, settings *config.Settings, e Export, w io.
 		progress(entry.Index+1-header.First, header.End-header.First)
 		return exporter.Add(entry)
 	})
-	return header, errors.Join(err, out.Flush())
+	if err = errors.Join(err, out.Flush()); err != nil {
+		return header, err
+	}
+	// Payloads that went while this was written have their reason after the
+	// checkpoint, where nobody who has the file would see it.
+	return header, eachEntry(ctx, db, size, -1, func(entry audit.Stored) error {
+		if entry.Leaf.Kind == audit.Erased || entry.Leaf.Kind == audit.DuplicateUndone {
+			return errors.New("an account was erased while this was exported, and the file may lack what belonged to it: export again")
+		}
+		return nil
+	})
 }
 
 func inUTC(at time.Time) string {
@@ -290,7 +324,7 @@ func TrailKey(ctx context.Context, settings *config.Settings) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	signer, err := t.signer(ctx, size)
+	_, signer, err := t.signer(ctx, size)
 	if err != nil {
 		return "", err
 	}

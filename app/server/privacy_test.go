@@ -20,6 +20,7 @@ import (
 	"bio/app/account"
 	"bio/app/audit"
 	"bio/app/server"
+	"bio/app/store"
 )
 
 // forms are the ways in which a value may be written down, by their names. Those
@@ -401,14 +402,14 @@ func TestPrivacy(t *testing.T) {
 	}
 
 	// An erasure, and a log that is reopened.
-	if _, err := server.EraseUser(t.Context(), w.settings, made.account); err == nil {
+	if _, _, err := server.EraseUser(t.Context(), w.settings, store.Erasure{Name: made.account}); err == nil {
 		t.Error("the accident was not undone")
 	}
 	var name string
 	if err := w.raw.QueryRow("SELECT name FROM users WHERE id = ?", account.UserID(spare.handle)).Scan(&name); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.EraseUser(t.Context(), w.settings, name); err != nil {
+	if _, _, err := server.EraseUser(t.Context(), w.settings, store.Erasure{Name: name, LastOwner: true}); err != nil {
 		t.Fatal(err)
 	}
 	foreign := newSite(t, "BIO_URL="+public)

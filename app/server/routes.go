@@ -44,6 +44,10 @@ func (s *Server) routes() http.Handler {
 		{http.MethodGet, "/audit/key", open, s.auditKey},
 		{http.MethodGet, "/audit/tile/*", open, s.auditTile},
 		{http.MethodGet, "/audit/proof", open, s.auditProof},
+		{http.MethodGet, "/audit/:log/checkpoint", open, s.auditCheckpoint},
+		{http.MethodGet, "/audit/:log/key", open, s.auditKey},
+		{http.MethodGet, "/audit/:log/tile/*", open, s.auditTile},
+		{http.MethodGet, "/audit/:log/proof", open, s.auditProof},
 
 		{http.MethodGet, "/.well-known/webauthn", open, s.relatedOrigins},
 		{http.MethodGet, "/assets/*", open, echo.WrapHandler(assets.Handler())},

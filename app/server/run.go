@@ -196,7 +196,7 @@ func (s *Server) started(ctx context.Context, version string) error {
 	for i, seed := range s.keys.session {
 		keys[i] = token.Thumbprint(ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey))
 	}
-	signer, err := s.trail.signer(ctx, math.MaxInt64)
+	_, signer, err := s.trail.signer(ctx, math.MaxInt64)
 	if err != nil {
 		return err
 	}

@@ -198,7 +198,7 @@ func (s *site) refusals() (n int) {
 // checkTrail verifies the whole log, as an operator does beside the server.
 func (s *site) checkTrail() audit.Report {
 	s.t.Helper()
-	report, err := server.VerifyTrail(context.Background(), s.settings, nil, func(_, _ int64) {})
+	report, err := server.VerifyTrail(context.Background(), s.settings, nil, nil, func(_, _ int64) {})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -131,7 +131,7 @@ func (h *house) act() {
 // verify verifies the log, with the keys of the secret.
 func (h *house) verify(environ ...string) audit.Report {
 	h.t.Helper()
-	report, err := server.VerifyTrail(h.t.Context(), h.settings(environ...), nil, quietly)
+	report, err := server.VerifyTrail(h.t.Context(), h.settings(environ...), nil, nil, quietly)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -358,7 +358,7 @@ func TestCheckpointFile(t *testing.T) {
 	if err := h.refuse(); !strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("%v", err)
 	}
-	if _, err := server.VerifyTrail(t.Context(), h.settings(), nil, quietly); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+	if _, err := server.VerifyTrail(t.Context(), h.settings(), nil, nil, quietly); err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("verify: %v", err)
 	}
 }

@@ -35,24 +35,24 @@ func TestRefusedClasses(t *testing.T) {
 	for i, tt := range []struct {
 		reason string
 		actor  string
-		with   *device // whose passkey the entry refers to
+		with   *device // whose passkey the entry refers to; nil when it names nobody
 		press  func(b *browser, f *form) *page
 	}{
-		{"expired", "", d, func(b *browser, f *form) *page {
+		{"expired", "", nil, func(b *browser, f *form) *page {
 			s.clock.Advance(6 * time.Minute)
 			return b.press(f, d.get(f.options))
 		}},
-		{"expired", "", d, func(b *browser, f *form) *page { // another browser's
+		{"expired", "", nil, func(b *browser, f *form) *page { // another browser's
 			return b.press(f, d.get(s.browser().button("/").options))
 		}},
-		{"replayed", "", d, func(b *browser, f *form) *page {
+		{"replayed", "", nil, func(b *browser, f *form) *page {
 			credential := d.get(f.options)
 			if p := b.clone().press(f, credential); p.status != http.StatusOK {
 				t.Fatalf("the first time: %d", p.status)
 			}
 			return b.press(f, credential)
 		}},
-		{"wrong origin", "", d, func(b *browser, f *form) *page {
+		{"wrong origin", "", nil, func(b *browser, f *form) *page {
 			return b.press(f, d.get(f.options, func(f *draft) { f.client["origin"] = "https://evil.example" }))
 		}},
 		{"user verification missing", user, d, func(b *browser, f *form) *page {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -66,31 +67,38 @@ func (db *DB) CheckFile(ctx context.Context) (findings []string, err error) {
 	return append(findings, changed...), nil
 }
 
-const sqlTrailSchema = "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE tbl_name GLOB 'trail_*' AND sql IS NOT NULL"
+// Of what has a name of the engine's, only tables are its own: a trigger with one
+// was smuggled in.
+const sqlSchema = `SELECT type || ' ' || name, sql FROM sqlite_schema
+WHERE sql IS NOT NULL AND NOT (type = 'table' AND name GLOB 'sqlite_*')`
 
-// checkSchema compares the trail's tables, indexes and triggers with those of a
-// new database.
+// checkSchema compares the tables, indexes and triggers with those of a new
+// database. All of them: a trigger on any table can act for itself.
 func (db *DB) checkSchema(ctx context.Context) (findings []string, err error) {
-	want, err := newTrailSchema()
+	want, err := newSchema()
 	if err != nil {
 		return nil, err
 	}
-	got, err := trailSchema(ctx, db.reads)
+	got, err := readSchema(ctx, db.reads)
 	if err != nil {
 		return nil, err
 	}
 	all := maps.Clone(got)
 	maps.Copy(all, want)
+	var changed []string
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if got[name] != want[name] {
-			findings = append(findings, fmt.Sprintf("the schema was changed: it has not the %s of this version", name))
+			changed = append(changed, name)
 		}
 	}
-	return findings, nil
+	if changed == nil {
+		return nil, nil
+	}
+	return []string{"the schema was changed: these are not as this version makes them: " + strings.Join(changed, ", ")}, nil
 }
 
-// newTrailSchema is the schema that the migrations make, in memory.
-var newTrailSchema = sync.OnceValues(func() (map[string]string, error) {
+// newSchema is the schema that the migrations make, in memory.
+var newSchema = sync.OnceValues(func() (map[string]string, error) {
 	ctx := context.Background()
 	pool, err := openPool(":memory:", "")
 	if err != nil {
@@ -105,13 +113,13 @@ var newTrailSchema = sync.OnceValues(func() (map[string]string, error) {
 	if err := migrate(ctx, conn, migrations); err != nil {
 		return nil, classify(err)
 	}
-	return trailSchema(ctx, conn)
+	return readSchema(ctx, conn)
 })
 
-func trailSchema(ctx context.Context, from interface {
+func readSchema(ctx context.Context, from interface {
 	PrepareContext(context.Context, string) (*sql.Stmt, error)
 }) (map[string]string, error) {
-	stmt, err := from.PrepareContext(ctx, sqlTrailSchema)
+	stmt, err := from.PrepareContext(ctx, sqlSchema)
 	if err != nil {
 		return nil, classify(err)
 	}

@@ -172,18 +172,19 @@ func (db *DB) Ping(ctx context.Context) error {
 // scrub folds the WAL into the database and empties it, so that nothing that was
 // removed is left there. It does so beside the writer, and gives up on a reader
 // that does not let go: the next time empties it all the same.
-func (db *DB) scrub(ctx context.Context) error {
+func (db *DB) scrub(ctx context.Context) (clean bool, err error) {
 	conn, err := db.writes.Conn(ctx)
 	if err != nil {
-		return classify(err)
+		return false, classify(err)
 	}
 	defer conn.Close()
 	defer conn.Raw(func(any) error { return driver.ErrBadConn }) // not to be kept for this alone
 	if _, err := conn.ExecContext(ctx, sqlScrubWait); err != nil {
-		return classify(err)
+		return false, classify(err)
 	}
 	var busy, frames, folded int
-	return classify(conn.QueryRowContext(ctx, sqlScrub).Scan(&busy, &frames, &folded))
+	err = conn.QueryRowContext(ctx, sqlScrub).Scan(&busy, &frames, &folded)
+	return err == nil && busy == 0, classify(err)
 }
 
 func (db *DB) write(ctx context.Context, run func(*tx) error) error {

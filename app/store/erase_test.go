@@ -93,6 +93,16 @@ func (db *DB) keyOf(t testing.TB, userID string) (key []byte) {
 	return key
 }
 
+// erased erases a user who is there, whatever they own.
+func erased(t *testing.T, db *DB, name string, entry audit.Entry) account.User {
+	t.Helper()
+	user, _, err := db.EraseUser(t.Context(), Erasure{Name: name, LastOwner: true}, entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return user
+}
+
 func TestEraseUser(t *testing.T) {
 	url := fileURL(t)
 	path := must[string](t)(filePath(url))
@@ -128,7 +138,7 @@ func TestEraseUser(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	user := must[account.User](t)(db.EraseUser(ctx, "HERON-17-grey", audit.Entry{Kind: audit.Erased, Reason: "command line"}))
+	user := erased(t, db, "HERON-17-grey", audit.Entry{Kind: audit.Erased, Reason: "command line"})
 	gone.noTrace(t, path, key) // while the server has the file open
 	equal(t, user, account.User{ID: gone.User.ID, Handle: gone.User.Handle, Name: "heron-17-grey", CreatedAt: epoch})
 	_, err = server.User(ctx, gone.User.ID)
@@ -175,7 +185,7 @@ func TestEraseUser(t *testing.T) {
 		}
 	}
 
-	_, err = server.EraseUser(ctx, "heron-17-grey", audit.Entry{Kind: audit.Erased})
+	_, _, err = server.EraseUser(ctx, Erasure{Name: "heron-17-grey"}, audit.Entry{Kind: audit.Erased})
 	wantErr(t, err, account.ErrNotFound)
 	equal(t, server.counts(t), after)
 	again := newPerson(t, server, c, "again")
@@ -193,7 +203,6 @@ func TestEraseMany(t *testing.T) {
 	path := must[string](t)(filePath(url))
 	c := newClock()
 	server := openAt(t, url, c.Now)
-	ctx := t.Context()
 	var people []*person
 	for i := range 150 {
 		p := newPerson(t, server, c, fmt.Sprint(i))
@@ -205,7 +214,7 @@ func TestEraseMany(t *testing.T) {
 	for _, i := range []int{3, 149, 75, 0, 74, 76, 100, 31, 62, 128} {
 		gone := people[i]
 		key := server.keyOf(t, gone.User.ID)
-		must[account.User](t)(server.EraseUser(ctx, gone.Names[0], audit.Entry{Kind: audit.Erased}))
+		erased(t, server, gone.Names[0], audit.Entry{Kind: audit.Erased})
 		gone.noTrace(t, path, key)
 	}
 	trailtest.Check(t, server)
@@ -257,10 +266,64 @@ func TestScrubAfterAReader(t *testing.T) {
 	if err := tx.QueryRow("SELECT count(*) FROM users").Scan(&n); err != nil {
 		t.Fatal(err)
 	}
-	must[account.User](t)(db.EraseUser(ctx, p.Names[0], audit.Entry{Kind: audit.Erased}))
+	user, clean, err := db.EraseUser(ctx, Erasure{Name: p.Names[0]}, audit.Entry{Kind: audit.Erased})
+	equal(t, []any{user.ID, clean, err}, []any{p.User.ID, false, error(nil)})
+	_, err = db.User(ctx, p.User.ID)
+	wantErr(t, err, account.ErrNotFound)
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
 	must[int](t)(db.ExpireSessions(ctx, 12*time.Hour))
 	p.noTrace(t, path, key)
+
+	// A reader of what is now holds nothing up.
+	p = newPerson(t, db, c, "2")
+	key = db.keyOf(t, p.User.ID)
+	if err := outside.QueryRow("SELECT count(*) FROM users").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	_, clean, err = db.EraseUser(ctx, Erasure{Name: p.Names[0]}, audit.Entry{Kind: audit.Erased})
+	equal(t, []any{clean, err}, []any{true, error(nil)})
+	p.noTrace(t, path, key)
+}
+
+// The last owner goes only when that is said.
+func TestEraseLastOwner(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	for name, groups := range map[string][]string{
+		"a": {"dev", account.Owner}, "b": {account.Owner}, "c": {"owners", "co-owner"}, "d": nil,
+	} {
+		r := registration(name, c.Now())
+		r.User.Groups = groups
+		must[account.User](t)(db.Register(ctx, r, registered(name)))
+	}
+	entry := audit.Entry{Kind: audit.Erased, Reason: "command line"}
+	for _, step := range []struct {
+		name string
+		last bool
+		want error
+	}{
+		{"nobody", true, account.ErrNotFound},
+		{"cedar-d", false, nil}, // no owner
+		{"cedar-A", false, nil}, // there is b
+		{"cedar-B", false, account.ErrLastOwner},
+		{"cedar-b", false, account.ErrLastOwner},
+		{"cedar-c", false, nil}, // its groups are only called alike
+		{"cedar-b", true, nil},
+		{"cedar-b", true, account.ErrNotFound},
+	} {
+		before, counts := dumpTrail(t, db), db.counts(t)
+		user, clean, err := db.EraseUser(ctx, Erasure{Name: step.name, LastOwner: step.last}, entry)
+		if !errors.Is(err, step.want) || clean != (step.want == nil) || (user.ID != "") != (step.want == nil) {
+			t.Errorf("%s: %+v, clean %v, %v, want %v", step.name, user, clean, err, step.want)
+		}
+		if step.want != nil {
+			equal(t, dumpTrail(t, db), before)
+			equal(t, db.counts(t), counts)
+		}
+		checkInvariants(t, db)
+		trailtest.Check(t, db)
+	}
+	equal(t, db.counts(t)["users"], 0)
 }

@@ -287,7 +287,7 @@ func TestQueryPlans(t *testing.T) {
 	out, err3 := db.SignIn(ctx, s, signedIn("3"))
 	err4 := db.TouchSession(ctx, s.Session.ID, c.Now())
 	_, err5 := db.ExpireSessions(ctx, 0)
-	_, err6 := db.EraseUser(ctx, "cedar-1", audit.Entry{Kind: audit.Erased})
+	_, _, err6 := db.EraseUser(ctx, Erasure{Name: "cedar-1"}, audit.Entry{Kind: audit.Erased})
 	err7 := db.KeepCheckpoint(ctx, 1, []byte("note"))
 	if err := errors.Join(err, err1, err2, err3, err4, err5, err6, err7); err != nil || !out.Removed {
 		t.Fatal(err, out)

@@ -146,7 +146,7 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...a
 		return SignedIn{}, err
 	}
 	if out.Removed {
-		_ = db.scrub(ctx) // or ExpireSessions will: the user is erased either way
+		_, _ = db.scrub(ctx) // or ExpireSessions will: the user is erased either way
 	}
 	return out, nil
 }

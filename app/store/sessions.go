@@ -124,7 +124,8 @@ func (db *DB) ExpireSessions(ctx context.Context, idle time.Duration) (int, erro
 			return total, err
 		}
 		if n < expireBatch {
-			return total, db.scrub(ctx)
+			_, err := db.scrub(ctx)
+			return total, err
 		}
 	}
 }

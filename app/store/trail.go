@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -84,11 +85,20 @@ func appendEntry(t *tx, index int64, s audit.Sealed) error {
 		kept = append(kept, h[:]...)
 	}
 	l := s.Leaf
-	if _, err := t.exec(sqlInsertLeaf, index, stamp(l.Time), string(l.Kind), nullable(l.Actor), nullable(l.Credential),
+	if err := t.insert(sqlInsertLeaf, index, stamp(l.Time), string(l.Kind), nullable(l.Actor), nullable(l.Credential),
 		nullable(l.Subject), l.Commitment[:], kept); err != nil {
 		return err
 	}
-	_, err = t.exec(sqlInsertPayload, index, s.Salt, string(s.Payload))
+	return t.insert(sqlInsertPayload, index, s.Salt, string(s.Payload))
+}
+
+// insert inserts one row. A trigger that drops it without an error must not let
+// the act pass without its entry.
+func (t *tx) insert(query string, args ...any) error {
+	n, err := t.exec(query, args...)
+	if err == nil && n != 1 {
+		err = errors.New("store: the trail did not take an entry: run bio audit verify")
+	}
 	return err
 }
 
@@ -347,10 +357,24 @@ func (db *DB) NewestCheckpoint(ctx context.Context) (note []byte, err error) {
 	return note, err
 }
 
+const sqlKeys = "SELECT user_id, key FROM trail_keys"
+
+// Keys calls each on every account that has not been erased, and its key.
+func (db *DB) Keys(ctx context.Context, each func(userID string, key audit.Key)) error {
+	return db.rows(ctx, sqlKeys, nil, func(scan func(...any) error) error {
+		var id string
+		var key []byte
+		if err := scan(&id, &key); err != nil {
+			return err
+		}
+		each(id, key)
+		return nil
+	})
+}
+
 // newKey makes the key under which the trail names a new user.
 func newKey(t *tx, userID string) error {
-	_, err := t.exec(sqlInsertKey, userID, []byte(audit.NewKey()))
-	return err
+	return t.insert(sqlInsertKey, userID, []byte(audit.NewKey()))
 }
 
 // Of a removed user: the key first, which guards the payloads.

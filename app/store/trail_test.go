@@ -414,6 +414,137 @@ func TestFailedAppendUndoesTheAct(t *testing.T) {
 	}
 }
 
+// A trigger that drops a row without an error does not let an act pass without its
+// entry, alone or among others.
+func TestDroppedAppendUndoesTheAct(t *testing.T) {
+	const ignore = " BEGIN SELECT RAISE(IGNORE); END"
+	for _, tt := range []struct{ name, trigger string }{
+		{"leaf", "CREATE TRIGGER q BEFORE INSERT ON TRAIL_LEAVES WHEN NEW.kind = 'session.signed_in'" + ignore},
+		{"payload", "CREATE TRIGGER q BEFORE INSERT ON TRAIL_PAYLOADS WHEN (SELECT kind FROM trail_leaves WHERE idx = NEW.idx) = 'session.signed_in'" + ignore},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			url := fileURL(t)
+			c := newClock()
+			db := openAt(t, url, c.Now)
+			ctx := t.Context()
+			r := register(t, db, c, "1")
+			outside := other(t, url)
+			if _, err := outside.Exec(tt.trigger); err != nil {
+				t.Fatal(err)
+			}
+			before, counts, credential := dumpTrail(t, db), db.counts(t), must[[]account.Credential](t)(db.Credentials(ctx, r.User.ID))
+			refused := func(err error) {
+				t.Helper()
+				if err == nil || !strings.Contains(err.Error(), "did not take an entry") || errors.Is(err, ErrUnavailable) {
+					t.Errorf("got error %v", err)
+				}
+			}
+			_, err := db.SignIn(ctx, signIn("in", r.Credential, c.Now()), signedIn("in"))
+			refused(err)
+			refused(recorded(db, audit.Entry{Kind: audit.ServerStarted}, audit.Entry{Kind: audit.SignedIn}))
+			equal(t, dumpTrail(t, db), before)
+			equal(t, db.counts(t), counts)
+			equal(t, must[[]account.Credential](t)(db.Credentials(ctx, r.User.ID)), credential)
+
+			// Its neighbours in one transaction are whole.
+			release := hold(t, db.writer)
+			var errs [6]error
+			var wg sync.WaitGroup
+			for i := range errs {
+				wg.Go(func() {
+					if i%2 == 0 {
+						errs[i] = recorded(db, audit.Entry{Kind: audit.SignInRefused})
+						return
+					}
+					seed := fmt.Sprint("in ", i)
+					_, errs[i] = db.SignIn(ctx, signIn(seed, r.Credential, c.Now()), signedIn(seed))
+				})
+			}
+			queued(db.writer, len(errs))
+			release()
+			wg.Wait()
+			for i, err := range errs {
+				if i%2 == 1 {
+					refused(err)
+				} else if err != nil {
+					t.Error(err)
+				}
+			}
+			counts["trail_leaves"] += 3
+			equal(t, db.counts(t), counts)
+			equal(t, must[[]string](t)(db.CheckFile(ctx)), []string{"the schema was changed: these are not as this version makes them: trigger q"})
+
+			if _, err := outside.Exec("DROP TRIGGER q"); err != nil {
+				t.Fatal(err)
+			}
+			must[SignedIn](t)(db.SignIn(ctx, signIn("in", r.Credential, c.Now()), signedIn("in")))
+			checkInvariants(t, db)
+			equal(t, trailtest.Check(t, db).Size, 1+3+1)
+		})
+	}
+}
+
+// An account without a key would be named in no entry.
+func TestDroppedKeyUndoesTheAct(t *testing.T) {
+	url := fileURL(t)
+	c := newClock()
+	db := openAt(t, url, c.Now)
+	if _, err := other(t, url).Exec("CREATE TRIGGER q BEFORE INSERT ON TRAIL_KEYS BEGIN SELECT RAISE(IGNORE); END"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := db.Register(t.Context(), registration("1", c.Now()), registered("1"))
+	if err == nil || !strings.Contains(err.Error(), "did not take an entry") {
+		t.Errorf("got error %v", err)
+	}
+	equal(t, db.counts(t), map[string]int{"users": 0, "credentials": 0, "sessions": 0, "challenges": 0, "invitations": 0, "trail_leaves": 0})
+}
+
+// Keys are of the accounts that are there, and give their pseudonyms.
+func TestKeys(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	keys := func() map[string]audit.Key {
+		all := map[string]audit.Key{}
+		if err := db.Keys(ctx, func(userID string, key audit.Key) { all[userID] = key }); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	equal(t, keys(), map[string]audit.Key{})
+	one, two := register(t, db, c, "1"), register(t, db, c, "2")
+	want := map[string]audit.Key{one.User.ID: db.keyOf(t, one.User.ID), two.User.ID: db.keyOf(t, two.User.ID)}
+	equal(t, keys(), want)
+	erased(t, db, "cedar-1", audit.Entry{Kind: audit.Erased})
+	delete(want, one.User.ID)
+	equal(t, keys(), want)
+
+	// An erasure that was recorded and not done is found by them.
+	problems := func() []audit.Problem {
+		checker := audit.NewChecker(nil, nil)
+		for _, e := range must[[]audit.Stored](t)(db.Entries(ctx, 0, 100)) {
+			if err := checker.Add(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Keys(ctx, checker.Alive); err != nil {
+			t.Fatal(err)
+		}
+		return checker.End().Problems
+	}
+	equal(t, len(problems()), 0)
+	if err := recorded(db, audit.Entry{Kind: audit.Erased, Subject: two.User.ID}); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, problems(), []audit.Problem{{First: 3, Last: 3, What: "it says that an account was erased, which is here: " + two.User.ID}})
+
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Keys(ctx, func(string, audit.Key) {}); err == nil {
+		t.Error("a closed database has keys")
+	}
+}
+
 // Nothing that a method is given in the raw is in the trail, however written.
 func TestTrailHasNothingRaw(t *testing.T) {
 	db, c := openTest(t)
@@ -459,7 +590,7 @@ func TestTrailHasNothingRaw(t *testing.T) {
 	if err := recorded(db, audit.Entry{Kind: audit.SignInRefused, Actor: one.User.ID, Credential: account.CredentialRef(one.Credential.ID), Session: last.Session.ID, Reason: passkey.ErrRefused.Error()}); err != nil {
 		t.Fatal(err)
 	}
-	must[account.User](t)(db.EraseUser(ctx, "cedar-gone", audit.Entry{Kind: audit.Erased}))
+	erased(t, db, "cedar-gone", audit.Entry{Kind: audit.Erased})
 	c.Advance(48 * time.Hour)
 	must[int](t)(db.ExpireSessions(ctx, time.Hour))
 	keep(t, db)
@@ -501,7 +632,7 @@ func TestLateEntryOfTheErased(t *testing.T) {
 	db, c := openTest(t)
 	ctx := t.Context()
 	r := register(t, db, c, "1")
-	must[account.User](t)(db.EraseUser(ctx, "cedar-1", audit.Entry{Kind: audit.Erased}))
+	erased(t, db, "cedar-1", audit.Entry{Kind: audit.Erased})
 	size := must[int64](t)(db.Record(ctx, audit.Entry{
 		Kind: audit.RunEnded, Actor: r.User.ID, Credential: account.CredentialRef(r.Credential.ID), Session: r.Session.ID,
 		Reason: "done", Client: r.Session.Client, Detail: map[string]string{"run": "x"},

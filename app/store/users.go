@@ -72,30 +72,48 @@ func duplicate(t *tx, s SignIn) (u account.User, found bool, err error) {
 	return u, true, nil
 }
 
-const sqlUserNamed = "SELECT " + userColumns + " FROM users WHERE name = ?"
+const (
+	sqlUserNamed  = "SELECT " + userColumns + " FROM users WHERE name = ?"
+	sqlOtherOwner = `SELECT EXISTS (SELECT 1 FROM users, json_each(groups) WHERE users.id <> ? AND json_each.value = ?)`
+)
 
-// EraseUser removes the user called name, in any case, with passkeys, sessions and
-// all that the trail says of them but the leaves, and appends the entry, whose
-// Subject becomes the user. It returns the user as it was; account.ErrNotFound
-// when there is none.
-func (db *DB) EraseUser(ctx context.Context, name string, entry audit.Entry) (account.User, error) {
-	var u account.User
-	err := db.write(ctx, func(t *tx) error {
-		found, err := t.row(sqlUserNamed, []any{name}, userFields(&u)...)
+// Erasure names the user to be erased, in any case of letters.
+type Erasure struct {
+	Name      string
+	LastOwner bool // even if nobody else is an owner
+}
+
+// EraseUser removes the user with passkeys, sessions and all that the trail says of
+// them but the leaves, and appends the entry, whose Subject becomes the user. It
+// returns the user as it was; account.ErrNotFound when there is none,
+// account.ErrLastOwner. When clean is false, a reader holds what was erased in the
+// WAL: it goes with the next ExpireSessions.
+func (db *DB) EraseUser(ctx context.Context, e Erasure, entry audit.Entry) (u account.User, clean bool, err error) {
+	err = db.write(ctx, func(t *tx) error {
+		found, err := t.row(sqlUserNamed, []any{e.Name}, userFields(&u)...)
 		switch {
 		case err != nil:
 			return err
 		case !found:
 			return account.ErrNotFound
 		}
+		if u.In(account.Owner) && !e.LastOwner {
+			var other bool
+			if _, err := t.row(sqlOtherOwner, []any{u.ID, account.Owner}, &other); err != nil {
+				return err
+			}
+			if !other {
+				return account.ErrLastOwner
+			}
+		}
 		_, err = removeUser(t, u.ID, entry)
 		return err
 	})
 	if err != nil {
-		return account.User{}, err
+		return account.User{}, false, err
 	}
-	_ = db.scrub(ctx) // or ExpireSessions will: the user is erased either way
-	return u, nil
+	clean, scrubbed := db.scrub(ctx) // or ExpireSessions will: the user is erased either way
+	return u, clean && scrubbed == nil, nil
 }
 
 const (
