@@ -96,7 +96,8 @@ func (a *Answer) CredentialID() []byte {
 type Registration struct {
 	Challenge    []byte    // to be consumed with the registration
 	Expires      time.Time // of the challenge
-	UserHandle   []byte    // of the account that it makes
+	Carried      []byte    // by the challenge
+	UserHandle   []byte    // of the account that it makes, when it makes one
 	Credential   account.Credential
 	UserVerified bool
 }
@@ -105,7 +106,7 @@ type Registration struct {
 // or ErrRefused; a *Refusal names the class.
 func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*Registration, error) {
 	client := a.creation.Response.CollectedClientData
-	challenge, expires, keys, err := rp.redeem(client.Challenge, purpose, binding)
+	redeemed, err := rp.redeem(client.Challenge, purpose, binding)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*R
 		len(a.creation.Raw.AttestationResponse.AttestationObject)-len(attested.RawAuthData) > maxStatement {
 		return nil, &Refusal{Reason: "key too large"}
 	}
-	handle := keys.userHandle(challenge)
+	handle := redeemed.keys.userHandle(redeemed.challenge)
 	made, err := rp.lib.CreateCredential(user{handle: handle}, webauthn.SessionData{
 		Challenge: client.Challenge, RelyingPartyID: rp.id, UserID: handle,
 		UserVerification: rp.uv, CredParams: rp.params,
@@ -146,7 +147,7 @@ func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*R
 		}
 	}
 	return &Registration{
-		Challenge: challenge, Expires: expires, UserHandle: handle, Credential: credential,
+		Challenge: redeemed.challenge, Expires: redeemed.expires, Carried: redeemed.carried, UserHandle: handle, Credential: credential,
 		UserVerified: flags&account.FlagUserVerified != 0,
 	}, nil
 }
@@ -181,7 +182,7 @@ type Lookup func(ctx context.Context, credentialID []byte) (account.User, accoun
 // registered takes the same steps as one that is, against a key that no one holds.
 func (rp *RelyingParty) Assert(ctx context.Context, a *Answer, purpose Purpose, binding string, lookup Lookup) (*Assertion, error) {
 	client := a.request.Response.CollectedClientData
-	challenge, expires, _, err := rp.redeem(client.Challenge, purpose, binding)
+	redeemed, err := rp.redeem(client.Challenge, purpose, binding)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +237,7 @@ func (rp *RelyingParty) Assert(ctx context.Context, a *Answer, purpose Purpose, 
 	stored.Flags = byte(presented)
 	stored.LastUsedAt = rp.now()
 	return &Assertion{
-		Challenge: challenge, Expires: expires, User: owner, Credential: stored,
+		Challenge: redeemed.challenge, Expires: redeemed.expires, User: owner, Credential: stored,
 		UserVerified: presented.HasUserVerified(), CounterStuck: stuck, BecameEligible: became,
 	}, nil
 }
