@@ -48,12 +48,18 @@ func invite() *cobra.Command {
 	return c
 }
 
-// inDays writes whole days as days.
+// inDays writes whole days as days, and other times without what is zero.
 func inDays(d time.Duration) string {
 	if days := d / (24 * time.Hour); days > 0 && d == days*24*time.Hour {
 		return count(int64(days), "day", "days")
 	}
-	return d.String()
+	text := d.String() // 1h0m0s
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
 
 func users() *cobra.Command {

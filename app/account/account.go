@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 var (
@@ -21,6 +23,13 @@ var (
 	ErrCredentialExists = errors.New("account: credential already registered")
 	// ErrLastOwner says that without this user nobody would be an owner.
 	ErrLastOwner = errors.New("account: the last owner")
+	// ErrTooMany says that the account has as many passkeys as it may have.
+	ErrTooMany = errors.New("account: too many passkeys")
+	// ErrLastCredential says that without this passkey nobody could sign in to
+	// the account.
+	ErrLastCredential = errors.New("account: the last passkey cannot be removed")
+	// ErrBadName says that a passkey cannot be called so: see CredentialName.
+	ErrBadName = errors.New("account: bad name")
 	// ErrInvitation says that an invitation is unknown, used or expired.
 	ErrInvitation = errors.New("account: invitation cannot be used")
 )
@@ -84,6 +93,26 @@ func (c Credential) DeviceType() string {
 		return "multi"
 	}
 	return "single"
+}
+
+// maxName is how many runes a passkey's name may have.
+const maxName = 64
+
+// CredentialName returns a passkey's name as its owner gave it, without the white
+// space around it: 1 to 64 runes of valid UTF-8, of which one at least can be
+// seen, on one line, and none that changes the direction of what is written
+// around it (Unicode Bidi_Control, UAX #9). Otherwise it is ErrBadName.
+func CredentialName(name string) (string, error) {
+	if !utf8.ValidString(name) {
+		return "", ErrBadName
+	}
+	name = strings.TrimSpace(name)
+	visible := func(r rune) bool { return r != ' ' && unicode.IsPrint(r) }
+	stray := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) }
+	if utf8.RuneCountInString(name) > maxName || !strings.ContainsFunc(name, visible) || strings.ContainsFunc(name, stray) {
+		return "", ErrBadName
+	}
+	return name, nil
 }
 
 // CredentialRef is what everything but the credential's own row calls a

@@ -3,11 +3,13 @@ package account
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var nameForm = regexp.MustCompile(`^[a-z]+-[a-z]+-\d{2,4}$`)
@@ -150,6 +152,47 @@ func TestInvitationUsable(t *testing.T) {
 			t.Errorf("%s: %t", tt.name, got)
 		}
 	}
+}
+
+func TestCredentialName(t *testing.T) {
+	long := strings.Repeat("é", 64)
+	family := "👨\u200d👩\u200d👧 tablet"
+	for name, want := range map[string]string{
+		"YubiKey 5": "YubiKey 5", "k": "k", "  my phone\t\r\n": "my phone", "\u00a0\u3000phone\u2003": "phone",
+		long: long, " " + long + " ": long, family: family, "مفتاح": "مفتاح", "<b>&amp;\"'": "<b>&amp;\"'",
+		"two  spaces": "two  spaces", "\ufffd": "\ufffd", "\x00\tkey": "", "key\x00": "",
+		"": "", " ": "", "\u3000\u00a0\n": "", "\u200b": "", "\u200d \u2060": "", "\u00ad": "",
+		long + "e": "", strings.Repeat("a", 65): "",
+		"a\nb": "", "a\tb": "", "a\x7fb": "", "a\x1bb": "", "a\u0085b": "", "a\u2028b": "", "a\u2029b": "",
+		"a\u202eb": "", "a\u202a": "", "\u2066a\u2069": "", "a\u2067b": "", "a\u200eb": "", "a\u061cb": "",
+		"\xff": "", "key \xc3": "", "\xed\xa0\x80": "",
+	} {
+		got, err := CredentialName(name)
+		if got != want || (want == "") != errors.Is(err, ErrBadName) || want != "" && err != nil {
+			t.Errorf("%q: got %q, %v, want %q", name, got, err, want)
+		}
+	}
+}
+
+func FuzzCredentialName(f *testing.F) {
+	for _, seed := range []string{"YubiKey 5", " my phone\n", "a\u202eb", "\u200b", "\xff", strings.Repeat("é", 65), ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		got, err := CredentialName(name)
+		if err != nil {
+			if !errors.Is(err, ErrBadName) || got != "" {
+				t.Errorf("%q: got %q, %v", name, got, err)
+			}
+			return
+		}
+		if n := utf8.RuneCountInString(got); n < 1 || n > 64 || !utf8.ValidString(got) || !strings.Contains(name, got) {
+			t.Errorf("%q became %q", name, got)
+		}
+		if again, err := CredentialName(got); again != got || err != nil {
+			t.Errorf("%q became %q, and that %q, %v", name, got, again, err)
+		}
+	})
 }
 
 func TestUserIn(t *testing.T) {

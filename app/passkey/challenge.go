@@ -25,11 +25,16 @@ const SignIn Purpose = "sign-in"
 // of the new account of that user id.
 func UndoDuplicate(userID string) Purpose { return Purpose("undo-duplicate " + userID) }
 
-// A challenge is issued (unix ms, 8 bytes) ‖ random (16) ‖ MAC (16).
+// AddPasskey is the purpose of adding a passkey to the account of that user id.
+func AddPasskey(userID string) Purpose { return Purpose("add-passkey " + userID) }
+
+// A challenge is issued (unix ms, 8 bytes) ‖ random (16) ‖ MAC (16), and behind
+// these, under the same MAC, what it carries: mostly nothing.
 const (
 	challengeLen = 40
 	signedLen    = 24
 	macLen       = 16
+	maxCarried   = 512
 )
 
 // skew is how far ahead another instance's clock may be.
@@ -58,14 +63,19 @@ func sum(pool *sync.Pool, dst []byte, write func(hash.Hash)) []byte {
 	return h.Sum(dst)
 }
 
-// tag is the challenge's MAC over its first 24 bytes, the purpose and the
-// browser's binding. A NUL, which occurs in neither, keeps the last two apart.
-func (k keys) tag(signed []byte, purpose Purpose, binding string) []byte {
+// tag is the challenge's MAC over its first 24 bytes, the purpose, the browser's
+// binding and what it carries. A NUL, which occurs in neither purpose nor binding,
+// keeps them apart.
+func (k keys) tag(signed []byte, purpose Purpose, binding string, carried []byte) []byte {
 	return sum(k.mac, make([]byte, 0, sha256.Size), func(h hash.Hash) {
 		h.Write(signed)
 		h.Write([]byte(purpose))
 		h.Write([]byte{0})
 		h.Write([]byte(binding))
+		if len(carried) > 0 {
+			h.Write([]byte{0})
+			h.Write(carried)
+		}
 	})[:macLen]
 }
 
@@ -75,28 +85,34 @@ func (k keys) userHandle(challenge []byte) []byte {
 	return sum(k.handle, make([]byte, 0, sha256.Size), func(h hash.Hash) { h.Write(challenge) })
 }
 
-// issue makes a fresh challenge.
-func (k keys) issue(now time.Time, purpose Purpose, binding string) []byte {
+// issue makes a fresh challenge, without what it carries.
+func (k keys) issue(now time.Time, purpose Purpose, binding string, carried []byte) []byte {
 	c := make([]byte, signedLen, challengeLen)
 	binary.BigEndian.PutUint64(c, uint64(now.UnixMilli()))
 	rand.Read(c[8:signedLen])
-	return append(c, k.tag(c, purpose, binding)...)
+	return append(c, k.tag(c, purpose, binding, carried)...)
 }
 
-// redeemOwn checks a challenge as it stands in the client data, and returns its
-// bytes, when it expires and the keys that it was made with. Every error is
+// redeemed is a challenge of ours.
+type redeemed struct {
+	challenge []byte // without what it carries
+	carried   []byte
+	expires   time.Time
+	keys      keys // that it was made with
+}
+
+// redeemOwn checks a challenge as it stands in the client data. Every error is
 // ErrChallenge.
-func (rp *RelyingParty) redeemOwn(encoded string, purpose Purpose, binding string) ([]byte, time.Time, keys, error) {
-	fail := func(why string) ([]byte, time.Time, keys, error) {
-		return nil, time.Time{}, keys{}, fmt.Errorf("%w: %s", ErrChallenge, why)
-	}
+func (rp *RelyingParty) redeemOwn(encoded string, purpose Purpose, binding string) (redeemed, error) {
+	fail := func(why string) (redeemed, error) { return redeemed{}, fmt.Errorf("%w: %s", ErrChallenge, why) }
 	c, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	// The decoder passes over line breaks, which no browser writes.
-	if err != nil || len(c) != challengeLen || strings.ContainsAny(encoded, "\r\n") {
+	if err != nil || len(c) < challengeLen || len(c) > challengeLen+maxCarried || strings.ContainsAny(encoded, "\r\n") {
 		return fail("not one of ours")
 	}
+	c, carried := c[:challengeLen:challengeLen], append([]byte(nil), c[challengeLen:]...)
 	for _, k := range rp.keys {
-		if subtle.ConstantTimeCompare(c[signedLen:], k.tag(c[:signedLen], purpose, binding)) != 1 {
+		if subtle.ConstantTimeCompare(c[signedLen:], k.tag(c[:signedLen], purpose, binding, carried)) != 1 {
 			continue
 		}
 		issued := time.UnixMilli(int64(binary.BigEndian.Uint64(c)))
@@ -107,7 +123,7 @@ func (rp *RelyingParty) redeemOwn(encoded string, purpose Purpose, binding strin
 		case !now.Before(expires):
 			return fail("expired")
 		}
-		return c, expires, k, nil
+		return redeemed{c, carried, expires, k}, nil
 	}
 	return fail("another browser's, purpose's or installation's")
 }

@@ -26,7 +26,8 @@ func TestRedeem(t *testing.T) {
 		purpose passkey.Purpose // issued for; "" is sign-in
 		binding string          // issued to; "" is this browser
 		secret  []byte          // issued with; nil is the current one
-		issued  time.Duration   // from now
+		carried string
+		issued  time.Duration // from now
 		spell   func(string) string
 		ok      bool
 	}{
@@ -40,6 +41,18 @@ func TestRedeem(t *testing.T) {
 		{name: "another browser", binding: "another binding"},
 		{name: "purpose moved into binding", purpose: "sign-in\x00the browser's", binding: " binding"},
 		{name: "another purpose", purpose: undo},
+		{name: "adding a passkey", purpose: passkey.AddPasskey("0123456789abcdef0123456789abcdef")},
+		{name: "carrying", carried: "a name", ok: true},
+		{name: "carrying as much as can be", carried: strings.Repeat("x", 512), ok: true},
+		{name: "carrying more", carried: strings.Repeat("x", 513)},
+		{name: "carrying, expired", carried: "a name", issued: -ttl},
+		{name: "carrying, another browser", carried: "a name", binding: "another binding"},
+		{name: "carrying, another purpose", carried: "a name", purpose: undo},
+		{name: "carrying, previous secret", carried: "a name", secret: other, ok: true},
+		{name: "carrying what was not given", spell: func(s string) string { return encode(append(decode(s), "a name"...)) }},
+		{name: "carrying no longer", carried: "a name", spell: func(s string) string { return encode(decode(s)[:40]) }},
+		{name: "carrying less", carried: "a name", spell: func(s string) string { return encode(decode(s)[:45]) }},
+		{name: "carrying something else", carried: "a name", spell: func(s string) string { return encode(append(decode(s)[:40], "A name"...)) }},
 		{name: "previous secret", secret: other, ok: true},
 		{name: "unknown secret", secret: []byte("a third secret of thirty-two byt")},
 		{name: "empty", spell: func(string) string { return "" }},
@@ -75,7 +88,7 @@ func TestRedeem(t *testing.T) {
 			if tt.binding != "" {
 				browser = tt.binding
 			}
-			challenge := issuer.Offer(purpose, browser).Challenge
+			challenge := issuer.OfferCarrying(purpose, browser, []byte(tt.carried)).Challenge
 			if tt.spell != nil {
 				challenge = tt.spell(challenge)
 			}
@@ -101,7 +114,7 @@ func next(c byte) string {
 // Every bit of a challenge is authenticated.
 func TestRedeemFlipped(t *testing.T) {
 	p := newParty(t)
-	challenge := decode(p.Offer(passkey.SignIn, binding).Challenge)
+	challenge := decode(p.OfferCarrying(passkey.SignIn, binding, []byte("a name")).Challenge)
 	for i := range len(challenge) * 8 {
 		flipped := slices.Clone(challenge)
 		flipped[i/8] ^= 1 << (i % 8)
@@ -115,8 +128,8 @@ func FuzzRedeem(f *testing.F) {
 	// A secret of this process's own: what another fuzzing process issued is foreign.
 	p := newParty(f, func(o *passkey.Options) { rand.Read(o.Secret) })
 	issued := map[string]bool{}
-	for range 4 {
-		c := p.Offer(passkey.SignIn, binding).Challenge
+	for i := range 4 {
+		c := p.OfferCarrying(passkey.SignIn, binding, make([]byte, i)).Challenge
 		issued[c] = true
 		f.Add(c)
 		f.Add(c + "\n")
@@ -195,6 +208,51 @@ func TestOptionsJSON(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("options (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// What the API answers are the same options, one ceremony each.
+func TestOptionsOfOneCeremony(t *testing.T) {
+	p := newParty(t)
+	offer := p.OfferCarrying(passkey.AddPasskey("x"), binding, []byte("a name"))
+	offer.UserHandle, offer.Name = encode([]byte("handle")), "cedar-otter-42"
+	has := []account.Credential{{ID: []byte("one"), Transports: []string{"internal", "hybrid"}}, {ID: []byte("two")}}
+	read := func(text []byte) (o map[string]any) {
+		if err := json.Unmarshal(text, &o); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	whole, request, creation := read(p.OptionsJSON(offer)), read(p.RequestJSON(offer)), read(p.CreationJSON(offer, has))
+	if diff := cmp.Diff(map[string]any{"publicKey": whole["get"]}, request); diff != "" {
+		t.Errorf("request (-want +got):\n%s", diff)
+	}
+	whole["create"].(map[string]any)["excludeCredentials"] = []any{
+		map[string]any{"type": "public-key", "id": encode([]byte("one")), "transports": []any{"internal", "hybrid"}},
+		map[string]any{"type": "public-key", "id": encode([]byte("two"))},
+	}
+	if diff := cmp.Diff(map[string]any{"publicKey": whole["create"]}, creation); diff != "" {
+		t.Errorf("creation (-want +got):\n%s", diff)
+	}
+	if plain := read(p.CreationJSON(offer, nil))["publicKey"].(map[string]any); plain["excludeCredentials"] != nil {
+		t.Errorf("excluded %v", plain["excludeCredentials"])
+	}
+}
+
+// What a challenge carries comes back with the registration, and the challenge that
+// is consumed is of the same length with it and without.
+func TestCarried(t *testing.T) {
+	p := newParty(t)
+	for _, carried := range []string{"", "a name", "\x00", strings.Repeat("é", 256)} {
+		offer := p.OfferCarrying(passkey.SignIn, binding, []byte(carried))
+		reg, err := p.register(newDevice().create(offer))
+		if err != nil {
+			t.Errorf("%q: %v", carried, err)
+			continue
+		}
+		if string(reg.Carried) != carried || len(reg.Challenge) != 40 || encode(reg.UserHandle) != offer.UserHandle {
+			t.Errorf("%q came back as %q, challenge of %d bytes", carried, reg.Carried, len(reg.Challenge))
 		}
 	}
 }

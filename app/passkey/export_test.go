@@ -2,25 +2,24 @@ package passkey
 
 import (
 	"encoding/base64"
-	"time"
 
 	"github.com/go-webauthn/webauthn/webauthn"
 )
 
 // Redeem is what Register and Assert do with a challenge.
 func Redeem(rp *RelyingParty, encoded string, purpose Purpose, binding string) ([]byte, error) {
-	challenge, _, _, err := rp.redeem(encoded, purpose, binding)
-	return challenge, err
+	r, err := rp.redeem(encoded, purpose, binding)
+	return append(r.challenge, r.carried...), err
 }
 
 // Inject makes rp accept the one challenge given, of whatever form, and no other.
 func Inject(rp *RelyingParty, challenge string) {
-	rp.redeem = func(encoded string, _ Purpose, _ string) ([]byte, time.Time, keys, error) {
+	rp.redeem = func(encoded string, _ Purpose, _ string) (redeemed, error) {
 		raw, err := base64.RawURLEncoding.DecodeString(encoded)
 		if err != nil || encoded != challenge {
-			return nil, time.Time{}, keys{}, ErrChallenge
+			return redeemed{}, ErrChallenge
 		}
-		return raw, rp.now().Add(rp.ttl), rp.keys[0], nil
+		return redeemed{challenge: raw, expires: rp.now().Add(rp.ttl), keys: rp.keys[0]}, nil
 	}
 }
 

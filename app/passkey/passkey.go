@@ -52,7 +52,7 @@ type RelyingParty struct {
 	stranger []byte // COSE key that no one holds, for what is not registered
 
 	// redeem is redeemOwn, but for published test vectors, which bring their own challenges.
-	redeem func(encoded string, purpose Purpose, binding string) ([]byte, time.Time, keys, error)
+	redeem func(encoded string, purpose Purpose, binding string) (redeemed, error)
 }
 
 // New makes a relying party; an error says which option is not acceptable.
@@ -116,7 +116,8 @@ func strangerKey() ([]byte, error) {
 }
 
 // Offer is what one page offers: a challenge that serves both get and create,
-// and the account that create would make.
+// and the account that create would make, unless the caller sets another: that
+// which the passkey is for.
 type Offer struct {
 	Challenge  string // base64url
 	UserHandle string // base64url
@@ -125,10 +126,17 @@ type Offer struct {
 
 // Offer makes a fresh challenge for the browser of that binding.
 func (rp *RelyingParty) Offer(purpose Purpose, binding string) Offer {
-	challenge := rp.keys[0].issue(rp.now(), purpose, binding)
+	return rp.OfferCarrying(purpose, binding, nil)
+}
+
+// OfferCarrying makes a fresh challenge that carries up to 512 bytes to the
+// Registration that answers it, so that the server need not remember them. They
+// are authenticated, and the browser can read them.
+func (rp *RelyingParty) OfferCarrying(purpose Purpose, binding string, carried []byte) Offer {
+	challenge := rp.keys[0].issue(rp.now(), purpose, binding, carried)
 	handle := rp.keys[0].userHandle(challenge)
 	return Offer{
-		Challenge:  base64.RawURLEncoding.EncodeToString(challenge),
+		Challenge:  base64.RawURLEncoding.EncodeToString(append(challenge, carried...)),
 		UserHandle: base64.RawURLEncoding.EncodeToString(handle),
 		Name:       account.Name(handle, 0),
 	}
@@ -173,14 +181,53 @@ func (rp *RelyingParty) prepare() error {
 // with PublicKeyCredentialRequestOptionsJSON and
 // PublicKeyCredentialCreationOptionsJSON (WebAuthn L3 §5.1.8, §5.1.9).
 func (rp *RelyingParty) OptionsJSON(o Offer) []byte {
-	get, create := rp.get, rp.create
-	get.Challenge, create.Challenge = o.Challenge, o.Challenge
-	create.User = userEntity{ID: o.UserHandle, Name: o.Name, DisplayName: o.Name}
-	text, err := json.Marshal(struct {
+	return marshal(struct {
 		Get    requestOptions  `json:"get"`
 		Create creationOptions `json:"create"`
 		TTL    int64           `json:"ttl"`
-	}{get, create, rp.ttl.Milliseconds()})
+	}{rp.request(o), rp.creation(o), rp.ttl.Milliseconds()})
+}
+
+// RequestJSON is the offer for navigator.credentials.get() alone:
+// {"publicKey": PublicKeyCredentialRequestOptionsJSON} (WebAuthn L3 §5.1.9).
+func (rp *RelyingParty) RequestJSON(o Offer) []byte {
+	return marshal(struct {
+		PublicKey requestOptions `json:"publicKey"`
+	}{rp.request(o)})
+}
+
+// CreationJSON is the offer for navigator.credentials.create() alone:
+// {"publicKey": PublicKeyCredentialCreationOptionsJSON} (WebAuthn L3 §5.1.8). An
+// authenticator that has one of the passkeys in has makes no other.
+func (rp *RelyingParty) CreationJSON(o Offer, has []account.Credential) []byte {
+	options := rp.creation(o)
+	for _, c := range has {
+		one := protocol.CredentialDescriptor{Type: protocol.PublicKeyCredentialType, CredentialID: c.ID}
+		for _, t := range c.Transports {
+			one.Transport = append(one.Transport, protocol.AuthenticatorTransport(t))
+		}
+		options.CredentialExcludeList = append(options.CredentialExcludeList, one)
+	}
+	return marshal(struct {
+		PublicKey creationOptions `json:"publicKey"`
+	}{options})
+}
+
+func (rp *RelyingParty) request(o Offer) requestOptions {
+	options := rp.get
+	options.Challenge = o.Challenge
+	return options
+}
+
+func (rp *RelyingParty) creation(o Offer) creationOptions {
+	options := rp.create
+	options.Challenge = o.Challenge
+	options.User = userEntity{ID: o.UserHandle, Name: o.Name, DisplayName: o.Name}
+	return options
+}
+
+func marshal(options any) []byte {
+	text, err := json.Marshal(options)
 	if err != nil {
 		panic(err) // strings and numbers
 	}

@@ -2,6 +2,7 @@ package passkey
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,7 +97,8 @@ func (a *Answer) CredentialID() []byte {
 type Registration struct {
 	Challenge    []byte    // to be consumed with the registration
 	Expires      time.Time // of the challenge
-	UserHandle   []byte    // of the account that it makes
+	Carried      []byte    // by the challenge
+	UserHandle   []byte    // of the account that it makes, when it makes one
 	Credential   account.Credential
 	UserVerified bool
 }
@@ -105,7 +107,7 @@ type Registration struct {
 // or ErrRefused; a *Refusal names the class.
 func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*Registration, error) {
 	client := a.creation.Response.CollectedClientData
-	challenge, expires, keys, err := rp.redeem(client.Challenge, purpose, binding)
+	redeemed, err := rp.redeem(client.Challenge, purpose, binding)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +123,7 @@ func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*R
 		len(a.creation.Raw.AttestationResponse.AttestationObject)-len(attested.RawAuthData) > maxStatement {
 		return nil, &Refusal{Reason: "key too large"}
 	}
-	handle := keys.userHandle(challenge)
+	handle := redeemed.keys.userHandle(redeemed.challenge)
 	made, err := rp.lib.CreateCredential(user{handle: handle}, webauthn.SessionData{
 		Challenge: client.Challenge, RelyingPartyID: rp.id, UserID: handle,
 		UserVerification: rp.uv, CredParams: rp.params,
@@ -138,7 +140,8 @@ func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*R
 		ID: made.ID, UserID: account.UserID(handle), UserHandle: handle,
 		PublicKey: made.PublicKey, SignCount: made.Authenticator.SignCount, Flags: flags,
 		AAGUID: made.Authenticator.AAGUID, AttestationType: made.AttestationType,
-		AttestationFormat: made.AttestationFormat, Name: "Passkey", CreatedAt: now, LastUsedAt: now,
+		AttestationFormat: made.AttestationFormat, CreatedAt: now, LastUsedAt: now,
+		Name: cmp.Or(account.Authenticator(made.Authenticator.AAGUID), "Passkey"),
 	}
 	for _, t := range a.creation.Response.Transports {
 		if known[t] && !slices.Contains(credential.Transports, string(t)) {
@@ -146,7 +149,7 @@ func (rp *RelyingParty) Register(a *Answer, purpose Purpose, binding string) (*R
 		}
 	}
 	return &Registration{
-		Challenge: challenge, Expires: expires, UserHandle: handle, Credential: credential,
+		Challenge: redeemed.challenge, Expires: redeemed.expires, Carried: redeemed.carried, UserHandle: handle, Credential: credential,
 		UserVerified: flags&account.FlagUserVerified != 0,
 	}, nil
 }
@@ -181,7 +184,7 @@ type Lookup func(ctx context.Context, credentialID []byte) (account.User, accoun
 // registered takes the same steps as one that is, against a key that no one holds.
 func (rp *RelyingParty) Assert(ctx context.Context, a *Answer, purpose Purpose, binding string, lookup Lookup) (*Assertion, error) {
 	client := a.request.Response.CollectedClientData
-	challenge, expires, _, err := rp.redeem(client.Challenge, purpose, binding)
+	redeemed, err := rp.redeem(client.Challenge, purpose, binding)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +239,7 @@ func (rp *RelyingParty) Assert(ctx context.Context, a *Answer, purpose Purpose, 
 	stored.Flags = byte(presented)
 	stored.LastUsedAt = rp.now()
 	return &Assertion{
-		Challenge: challenge, Expires: expires, User: owner, Credential: stored,
+		Challenge: redeemed.challenge, Expires: redeemed.expires, User: owner, Credential: stored,
 		UserVerified: presented.HasUserVerified(), CounterStuck: stuck, BecameEligible: became,
 	}, nil
 }

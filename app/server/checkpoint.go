@@ -78,6 +78,9 @@ func (t *trail) publish(ctx context.Context, size int64) (published, error) {
 	if err != nil {
 		return published{}, err
 	}
+	if t.last.note != nil && number != t.last.number && !t.signed(signer) {
+		return published{}, fmt.Errorf("%w: it has a break that bio audit reopen did not record", ErrTrail)
+	}
 	before, err := t.read()
 	same := err == nil && before.Origin == signer.Origin()
 	for _, from := range slices.Compact([]audit.Checkpoint{before, t.last.Checkpoint}) {
@@ -247,6 +250,20 @@ func (t *trail) follows(ctx context.Context, before audit.Checkpoint) error {
 		err = fmt.Errorf("%w: that export is of another log, or of more than this one has", ErrTrail)
 	}
 	return err
+}
+
+// signed reports whether the checkpoint in the file is one that the signer signed.
+func (t *trail) signed(signer *audit.Signer) bool {
+	note, err := os.ReadFile(t.file)
+	if err != nil {
+		return false
+	}
+	keys, err := audit.Verifiers(signer.Keys()...)
+	if err != nil {
+		return false
+	}
+	_, err = audit.OpenCheckpoint(note, keys)
+	return err == nil
 }
 
 // read reads the checkpoint in the file. Who signed it is of no matter: the secret

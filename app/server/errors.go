@@ -12,6 +12,7 @@ import (
 
 	"bio/app/account"
 	"bio/app/passkey"
+	"bio/app/session"
 	"bio/app/store"
 	"bio/views"
 )
@@ -26,6 +27,8 @@ var (
 	errNotSignedIn   = errors.New("server: not signed in")
 	errNoBinding     = errors.New("server: no cookie that binds the challenge")
 	errNotFormFields = errors.New("server: form cannot be read")
+	errNotJSON       = errors.New("server: body is not one JSON object")
+	errMediaType     = errors.New("server: body is not JSON by its media type")
 )
 
 // tooManyError says when the client may try again.
@@ -35,9 +38,10 @@ func (e *tooManyError) Error() string {
 	return fmt.Sprintf("server: too many attempts, wait %s", e.wait)
 }
 
-// outcome is what a person is told of an error.
+// outcome is what a person, or a program, is told of an error.
 type outcome struct {
 	status   int
+	code     string // names the problem to a program: part of the contract
 	title    string
 	sentence string
 }
@@ -48,34 +52,43 @@ var outcomes = []struct {
 	err error
 	outcome
 }{
-	{errNoCredential, outcome{http.StatusBadRequest, "Press Auth again",
+	{errNoCredential, outcome{http.StatusBadRequest, "malformed", "Press Auth again",
 		"A passkey can only be asked for by a script, and none ran. Turn on JavaScript for this page, or wait until it has loaded, and press Auth again."}},
-	{errNotFormFields, outcome{http.StatusBadRequest, "Press Auth again", "That could not be read. Press Auth again."}},
-	{passkey.ErrMalformed, outcome{http.StatusBadRequest, "Press Auth again", "That could not be read. Press Auth again."}},
-	{passkey.ErrRefused, outcome{http.StatusUnauthorized, "Not accepted", "That passkey was not accepted. Press Auth to try again."}},
-	{passkey.ErrUnknown, outcome{http.StatusUnauthorized, "Not accepted", "That passkey was not accepted. Press Auth to try again."}},
-	{passkey.ErrChallenge, outcome{http.StatusConflict, "Press Auth again", "That took too long. Press Auth again."}},
-	{errNoBinding, outcome{http.StatusConflict, "Press Auth again", "Your browser did not send Bio's cookie back. Allow cookies for this page, and press Auth again."}},
-	{passkey.ErrChallengeUsed, outcome{http.StatusConflict, "Press Auth again", "That press was already used. Press Auth again."}},
-	{account.ErrCredentialExists, outcome{http.StatusConflict, "Press Auth again", "That passkey is already registered. Press Auth again to sign in with it."}},
-	{account.ErrInvitation, outcome{http.StatusForbidden, "Not invited", "That invitation was used already or has expired. If you have an account here, press Auth; otherwise ask for a new one."}},
-	{errNotAllowed, outcome{http.StatusForbidden, "Not invited", "New accounts need an invitation here. Ask whoever runs this site for one, and open its link. If you have a passkey already, press Auth to use it."}},
-	{errCrossSite, outcome{http.StatusForbidden, "Not from here", "Another site sent you here with a form, and that is not allowed. Open Bio itself and press Auth there."}},
-	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "Too large", "That was too large to be a passkey. Press Auth again."}},
-	{errNotSignedIn, outcome{http.StatusUnauthorized, "Signed out", "You are signed out. Press Auth to sign in."}},
-	{errNotTreePath, outcome{http.StatusBadRequest, "Not like this", "Ask for /audit/proof?index=…&size=…, /audit/proof?from=…&size=… or /audit/tile/<level>/<number>, with numbers."}},
-	{errNoSuchTree, outcome{http.StatusNotFound, "Not here", "The log has no such entry or size. /audit/checkpoint says how large it is."}},
-	{ErrTrail, outcome{http.StatusInternalServerError, "Our fault", "The log does not fit what was published of it before. Whoever runs this site has to look at it."}},
-	{errNotPublished, outcome{http.StatusServiceUnavailable, "Not now", "The checkpoint could not be written down here, so it is not shown. Try again in a moment."}},
-	{store.ErrNamesTaken, outcome{http.StatusConflict, "Press Auth again", "No free account name came up. Press Auth again."}},
-	{store.ErrOutcomeUnknown, outcome{http.StatusServiceUnavailable, "Not now", "The database did not say whether it kept that. Try again in a moment; nothing is done twice."}},
-	{store.ErrUnavailable, outcome{http.StatusServiceUnavailable, "Not now", "The database cannot be reached. Nothing was changed. Try again in a moment."}},
+	{errNotFormFields, outcome{http.StatusBadRequest, "malformed", "Press Auth again", "That could not be read. Press Auth again."}},
+	{passkey.ErrMalformed, outcome{http.StatusBadRequest, "malformed", "Press Auth again", "That could not be read. Press Auth again."}},
+	{passkey.ErrRefused, outcome{http.StatusUnauthorized, "refused", "Not accepted", "That passkey was not accepted. Press Auth to try again."}},
+	{passkey.ErrUnknown, outcome{http.StatusUnauthorized, "unknown_passkey", "Not accepted", "That passkey was not accepted. Press Auth to try again."}},
+	{passkey.ErrChallenge, outcome{http.StatusConflict, "expired", "Press Auth again", "That took too long. Press Auth again."}},
+	{errNoBinding, outcome{http.StatusConflict, "no_cookie", "Press Auth again", "Your browser did not send Bio's cookie back. Allow cookies for this page, and press Auth again."}},
+	{passkey.ErrChallengeUsed, outcome{http.StatusConflict, "used", "Press Auth again", "That press was already used. Press Auth again."}},
+	{account.ErrCredentialExists, outcome{http.StatusConflict, "already_registered", "Press Auth again", "That passkey is already registered. Press Auth again to sign in with it."}},
+	{account.ErrInvitation, outcome{http.StatusForbidden, "invitation", "Not invited", "That invitation was used already or has expired. If you have an account here, press Auth; otherwise ask for a new one."}},
+	{errNotAllowed, outcome{http.StatusForbidden, "registration_not_allowed", "Not invited", "New accounts need an invitation here. Ask whoever runs this site for one, and open its link. If you have a passkey already, press Auth to use it."}},
+	{errCrossSite, outcome{http.StatusForbidden, "cross_site", "Not from here", "Another site sent you here with a form, and that is not allowed. Open Bio itself and press Auth there."}},
+	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "too_large", "Too large", "That was too large to be a passkey. Press Auth again."}},
+	{errNotSignedIn, outcome{http.StatusUnauthorized, "signed_out", "Signed out", "You are signed out. Press Auth to sign in."}},
+	{session.ErrNone, outcome{http.StatusUnauthorized, "signed_out", "Signed out", "You are signed out. Press Auth to sign in."}},
+	{session.ErrStale, outcome{http.StatusForbidden, "reauthentication_required", "Sign in again", "That needs a sign-in of the last five minutes. Sign in again, and repeat it."}},
+	{account.ErrLastCredential, outcome{http.StatusConflict, "last_passkey", "Your only passkey", "That is the only passkey of this account, and without it nobody could sign in. Add another one first."}},
+	{account.ErrTooMany, outcome{http.StatusConflict, "too_many_passkeys", "Too many passkeys", "This account has as many passkeys as it can have. Remove one first."}},
+	{account.ErrBadName, outcome{http.StatusUnprocessableEntity, "bad_name", "Another name", "A passkey's name has 1 to 64 characters on one line. Choose another one."}},
+	{account.ErrNotFound, outcome{http.StatusNotFound, "not_found", "Not here", "You have no such passkey here."}},
+	{errNotJSON, outcome{http.StatusBadRequest, "malformed", "Not like this", "The body has to be one JSON object, with the members of this call."}},
+	{errMediaType, outcome{http.StatusUnsupportedMediaType, "unsupported_media_type", "Not like this", "The body has to be JSON: send it as application/json."}},
+	{errNotTreePath, outcome{http.StatusBadRequest, "malformed", "Not like this", "Ask for /audit/proof?index=…&size=…, /audit/proof?from=…&size=… or /audit/tile/<level>/<number>, with numbers."}},
+	{errNoSuchTree, outcome{http.StatusNotFound, "not_found", "Not here", "The log has no such entry or size. /audit/checkpoint says how large it is."}},
+	{ErrTrail, outcome{http.StatusInternalServerError, "internal", "Our fault", "The log does not fit what was published of it before. Whoever runs this site has to look at it."}},
+	{errNotPublished, outcome{http.StatusServiceUnavailable, "unavailable", "Not now", "The checkpoint could not be written down here, so it is not shown. Try again in a moment."}},
+	// A fresh challenge offers other names.
+	{store.ErrNamesTaken, outcome{http.StatusConflict, "expired", "Press Auth again", "No free account name came up. Press Auth again."}},
+	{store.ErrOutcomeUnknown, outcome{http.StatusServiceUnavailable, "unavailable", "Not now", "The database did not say whether it kept that. Try again in a moment; nothing is done twice."}},
+	{store.ErrUnavailable, outcome{http.StatusServiceUnavailable, "unavailable", "Not now", "The database cannot be reached. Nothing was changed. Try again in a moment."}},
 }
 
 func outcomeOf(err error) outcome {
 	var many *tooManyError
 	if errors.As(err, &many) {
-		return outcome{http.StatusTooManyRequests, "Slow down", "Too many attempts from your network. Try again in " + inWords(many.wait) + "."}
+		return outcome{http.StatusTooManyRequests, "too_many", "Slow down", "Too many attempts from your network. Try again in " + inWords(many.wait) + "."}
 	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
@@ -90,12 +103,12 @@ func outcomeOf(err error) outcome {
 	if errors.As(err, &e) {
 		switch e.Code {
 		case http.StatusNotFound:
-			return outcome{e.Code, "Not here", "There is no page at this address."}
+			return outcome{e.Code, "not_found", "Not here", "There is no page at this address."}
 		case http.StatusMethodNotAllowed:
-			return outcome{e.Code, "Not like this", "This address does not take that kind of request."}
+			return outcome{e.Code, "method_not_allowed", "Not like this", "This address does not take that kind of request."}
 		}
 	}
-	return outcome{http.StatusInternalServerError, "Our fault", "Something went wrong here, and it was written down. Try again in a moment."}
+	return outcome{http.StatusInternalServerError, "internal", "Our fault", "Something went wrong here, and it was written down. Try again in a moment."}
 }
 
 func inWords(d time.Duration) string {
@@ -125,17 +138,15 @@ func (s *Server) fail(err error, c echo.Context) {
 	if o.status < 500 {
 		v.reason = reason(err)
 	}
-	// Another site's post says nothing about this client.
-	press := c.Path() == "/" && c.Request().Method == http.MethodPost && !errors.Is(err, errCrossSite)
-	if press {
+	if v.presses {
 		s.refused(c, o, err)
 	}
 	switch {
 	case c.Request().Method == http.MethodHead:
 		err = c.NoContent(o.status)
 	case wantsProblem(c):
-		err = s.problem(c, o)
-	case press:
+		err = s.problem(c, o, err)
+	case v.presses:
 		err = s.refusedPress(c, o, err)
 	default:
 		err = s.render(c, o.status, views.FailurePage(views.Failure{
@@ -149,7 +160,8 @@ func (s *Server) fail(err error, c echo.Context) {
 
 // wantsProblem reports whether a program asks, not a page.
 func wantsProblem(c echo.Context) bool {
-	return c.Path() == "/ceremony" || strings.HasPrefix(c.Path(), "/audit/") || strings.Contains(c.Request().Header.Get("Accept"), "json")
+	r := c.Request()
+	return c.Path() == "/ceremony" || strings.HasPrefix(c.Path(), "/audit/") || isAPI(r) || strings.Contains(r.Header.Get("Accept"), "json")
 }
 
 // reason is the class of a refusal, for the log and the trail: never input.
@@ -171,6 +183,9 @@ func reason(err error) string {
 		{account.ErrCredentialExists, "already registered"}, {account.ErrInvitation, "invitation"},
 		{errNotAllowed, "registration not allowed"}, {errNotSignedIn, "not signed in"}, {errCrossSite, "cross site"},
 		{errNoBinding, "no binding"}, {errTooLarge, "too large"}, {store.ErrNamesTaken, "names taken"},
+		{errNotJSON, "malformed"}, {errMediaType, "media type"}, {session.ErrNone, "not signed in"}, {session.ErrStale, "proof too old"},
+		{account.ErrTooMany, "too many passkeys"}, {account.ErrBadName, "bad name"}, {account.ErrLastCredential, "last passkey"},
+		{account.ErrNotFound, "not found"},
 	} {
 		if errors.Is(err, class.err) {
 			return class.name
@@ -179,13 +194,21 @@ func reason(err error) string {
 	return ""
 }
 
-// problem answers with a problem document (RFC 9457).
-func (s *Server) problem(c echo.Context, o outcome) error {
+// problem answers with a problem document (RFC 9457), which has two members more:
+// the code that its type ends with, and, where a refused press leaves a passkey
+// behind that opens nothing, the call of the Signal API that says so.
+func (s *Server) problem(c echo.Context, o outcome, cause error) error {
+	var told []signal
+	if v := visitOf(c); v.presses && orphaned(v.pressed, cause) {
+		told = s.unknownSignal(c, v.pressed.answer)
+	}
 	c.Response().Header().Set(echo.HeaderContentType, "application/problem+json")
 	return c.JSON(o.status, struct {
-		Type   string `json:"type"`
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-	}{"about:blank", o.title, o.status, o.sentence})
+		Type    string   `json:"type"`
+		Title   string   `json:"title"`
+		Status  int      `json:"status"`
+		Detail  string   `json:"detail"`
+		Code    string   `json:"code"`
+		Signals []signal `json:"signals,omitempty"`
+	}{"urn:bio:" + o.code, o.title, o.status, o.sentence, o.code, told})
 }

@@ -2,7 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"net/http"
+	"slices"
+
+	"github.com/labstack/echo/v4"
 
 	"bio/app/audit"
 )
@@ -33,3 +38,15 @@ func CloseRuns(ctx context.Context, s *Server) error { return s.runs.Close(ctx) 
 
 // Activity says an act in words.
 func Activity(r audit.Record) string { return activity(r) }
+
+// Codes are those of all problems, sorted.
+func Codes() []string {
+	codes := map[string]bool{}
+	for _, o := range outcomes {
+		codes[o.code] = true
+	}
+	for _, err := range []error{echo.ErrNotFound, echo.ErrMethodNotAllowed, &tooManyError{}, errors.New("anything")} {
+		codes[outcomeOf(err).code] = true
+	}
+	return slices.Sorted(maps.Keys(codes))
+}

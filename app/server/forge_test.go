@@ -339,6 +339,11 @@ func TestAddressesAfterABreak(t *testing.T) {
 		if _, err := s.db.Record(t.Context(), audit.Entry{Kind: audit.TrailReopened, Reason: "command line"}); err != nil {
 			t.Fatal(err)
 		}
+		if p := b.get("/audit/checkpoint"); p.status != http.StatusInternalServerError {
+			t.Errorf("a break under a running server: %d", p.status) // only what a start refuses is reopened
+		}
+		s = environment{like: s, settings: []string{"BIO_URL=" + public}}.site(t) // started again
+		b = s.browser()
 		own := "/audit/" + string(rune('0'+number)) + "/"
 		for _, what := range whats {
 			check("/audit/", what, http.StatusOK, noStore)

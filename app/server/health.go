@@ -17,6 +17,17 @@ func (s *Server) relatedOrigins(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string][]string{"origins": s.settings.AllOrigins()})
 }
 
+// passkeyEndpoints says where passkeys are made and managed (W3C "A Well-Known URL
+// for Relying Party Passkey Endpoints").
+func (s *Server) passkeyEndpoints(c echo.Context) error {
+	account := s.settings.Origin() + "/account"
+	return c.JSON(http.StatusOK, map[string]string{"enroll": account, "manage": account})
+}
+
+// toAccount answers /.well-known/change-password (W3C "A Well-Known URL for
+// Changing Passwords"): what there is in place of one is on the account's page.
+func toAccount(c echo.Context) error { return c.Redirect(http.StatusSeeOther, "/account") }
+
 // readyz: the database is reachable and migrated, and the server is not draining.
 func (s *Server) readyz(c echo.Context) error {
 	if s.draining.Load() {

@@ -98,7 +98,7 @@ func (s *Server) plainPages() (map[bool]*views.Stencil, error) {
 			offer := passkey.Offer{Challenge: v[0], UserHandle: v[1], Name: v[2]}
 			return views.Page(views.Auth{
 				Ceremony: views.Ceremony{
-					Options: string(s.rp.OptionsJSON(offer)), Known: known, Closed: !s.mayRegister(""),
+					Options: string(s.rp.OptionsJSON(offer)), Known: known, Closed: !s.mayRegister(nil),
 				},
 				Elsewhere: s.settings.Origin(),
 			})
@@ -116,7 +116,7 @@ func (s *Server) authProps(c echo.Context, binding, returnTo, invite string) vie
 	return views.Auth{
 		Ceremony: views.Ceremony{
 			Options: string(s.rp.OptionsJSON(s.rp.Offer(passkey.SignIn, binding))),
-			Known:   s.knownTo(c.Request()), Closed: !s.mayRegister(invite),
+			Known:   s.knownTo(c.Request()), Closed: !s.mayRegister(account.InvitationHash(invite)),
 			ReturnTo: returnTo, Invite: invite,
 		},
 		Elsewhere: s.settings.Origin(),
@@ -157,8 +157,16 @@ func (s *Server) ceremony(c echo.Context) error {
 	return c.JSONBlob(http.StatusOK, s.rp.OptionsJSON(s.rp.Offer(purpose, binding)))
 }
 
-// signOut ends the session. It works as often as it is pressed.
+// signOut answers POST /sign-out. It works as often as it is pressed.
 func (s *Server) signOut(c echo.Context) error {
+	if err := s.end(c); err != nil {
+		return err
+	}
+	return c.Redirect(http.StatusSeeOther, "/")
+}
+
+// end ends the session of this browser, if there is one.
+func (s *Server) end(c echo.Context) error {
 	v := visitOf(c)
 	if v.signedIn {
 		err := s.sessions.End(c.Request().Context(), v.session.ID, audit.Entry{
@@ -170,7 +178,7 @@ func (s *Server) signOut(c echo.Context) error {
 		s.trail.grown()
 	}
 	s.cookies.signOut(c.Response())
-	return c.Redirect(http.StatusSeeOther, "/")
+	return nil
 }
 
 // run starts the agent again; the page it leads to shows the run.

@@ -84,7 +84,14 @@ func TestHeaders(t *testing.T) {
 				"POST / malformed": b.post("/", url.Values{"credential": {"{"}}), "POST / large": b.post("/", url.Values{"credential": {strings.Repeat("x", 70_000)}}),
 				"PUT /": b.send(b.request(http.MethodPut, "/", nil)), "OPTIONS /": b.send(b.request(http.MethodOptions, "/", nil)),
 				"GET /assets/nothing": b.get("/assets/nothing"),
-				"GET /account":        b.get("/account"), "POST /account": b.post("/account", nil),
+				"POST register/begin": b.call("POST", registerBegin, "{}"), "POST register/finish": b.call("POST", registerFinish, "{}"),
+				"POST sign-in/begin": b.call("POST", signInBegin, "{}"), "POST sign-in/finish": b.call("POST", signInFinish, "{}"),
+				"GET credentials": b.call("GET", credentials, ""), "PATCH credential": b.call("PATCH", credentials+"/x", "{}"),
+				"DELETE credential": b.call("DELETE", credentials+"/x", ""), "GET /auth/session": b.call("GET", "/auth/session", ""),
+				"POST /auth/sign-out": b.call("POST", "/auth/sign-out", ""), "GET /auth/nowhere": b.call("GET", "/auth/nowhere", ""),
+				"PUT /auth/session": b.call("PUT", "/auth/session", "{}"), "OPTIONS /auth/session": b.call("OPTIONS", "/auth/session", ""),
+				"GET passkey-endpoints": b.get("/.well-known/passkey-endpoints"), "GET change-password": b.get("/.well-known/change-password"),
+				"GET /account": b.get("/account"), "POST /account": b.post("/account", nil),
 				"GET /audit/checkpoint": b.get("/audit/checkpoint"), "GET /audit/key": b.get("/audit/key"),
 				"GET /audit/tile/x": b.get("/audit/tile/x"), "GET /audit/tile/0/999": b.get("/audit/tile/0/999"),
 				"GET /audit/proof": b.get("/audit/proof"), "GET /audit/proof?index=0": b.get("/audit/proof?index=0"),
@@ -95,6 +102,7 @@ func TestHeaders(t *testing.T) {
 			cross := b.clone()
 			cross.header.Set("Sec-Fetch-Site", "cross-site")
 			answers["POST / cross-site"] = cross.post("/", nil)
+			answers["GET /auth/session cross-site"] = cross.call("GET", "/auth/session", "")
 			late := b.get("/").auth
 			s.clock.Advance(time.Hour)
 			answers["POST / late"] = b.press(late, s.device().create(late.options))
@@ -103,6 +111,13 @@ func TestHeaders(t *testing.T) {
 			answers["GET / going on"] = b.get("/?return_to=/x")
 			answers["GET /account signed in"] = b.get("/account")
 			answers["POST /run signed in"] = b.post("/run", nil)
+			d := s.device()
+			answers["POST register/finish signed in"] = b.call("POST", registerFinish, d.create(b.begin(registerBegin, "{}").options))
+			answers["POST sign-in/finish signed in"] = b.call("POST", signInFinish, d.get(b.begin(signInBegin, "{}").options))
+			answers["GET credentials signed in"] = b.call("GET", credentials, "")
+			answers["PATCH credential signed in"] = b.call("PATCH", passkeyAt(d), `{"name":"x"}`)
+			answers["GET /auth/session signed in"] = b.call("GET", "/auth/session", "")
+			answers["DELETE credential signed in"] = b.call("DELETE", passkeyAt(d), "")
 			answers["POST /sign-out"] = b.post("/sign-out", nil)
 			for name, p := range answers {
 				checkHeaders(t, name, p, secure)
@@ -127,6 +142,7 @@ func TestHeaders(t *testing.T) {
 			if _, err := s.db.Record(t.Context(), audit.Entry{Kind: audit.TrailReopened}); err != nil {
 				t.Fatal(err)
 			}
+			b = environment{like: s, settings: []string{"BIO_URL=" + address}}.site(t).browser() // started again
 			for name, want := range map[string]string{
 				"/audit/tile/0/000.p/1": "no-store", "/audit/proof?index=0&size=1": "no-store", "/audit/2/checkpoint": "no-store", "/audit/2/key": "no-store",
 				"/audit/2/tile/0/000.p/1": "immutable", "/audit/2/proof?index=0&size=1": "immutable", "/audit/2/proof?from=1&size=1": "immutable", "/audit/2/proof?index=0": "no-store",
@@ -244,12 +260,15 @@ func TestGetWritesNothing(t *testing.T) {
 			for _, target := range []string{
 				"/", "/?return_to=/x", "/?invite=" + invite, "/?invite=x", "/ceremony", "/ceremony?for=undo",
 				"/healthz", "/readyz", "/nowhere", "/sign-out", "/run", "/account", "/account?before=1",
+				"/auth/session", credentials, "/auth/nowhere", "/.well-known/passkey-endpoints", "/.well-known/change-password",
 				"/audit/checkpoint", "/audit/key", "/audit/tile/0/000.p/1", "/audit/proof?index=0", assets.Path("auth.js"), assets.Path("style.css"),
 			} {
 				for _, method := range []string{http.MethodGet, http.MethodHead} {
 					b.send(b.request(method, target, nil))
 				}
 			}
+			b.begin(registerBegin, `{"name":"Laptop"}`) // nor does one who only begins
+			b.begin(signInBegin, "{}")
 		}
 	}
 	if err := s.raw.QueryRow(version).Scan(&after); err != nil {
@@ -291,11 +310,12 @@ func TestCeremony(t *testing.T) {
 func checkProblem(t *testing.T, p *page, status int) {
 	t.Helper()
 	var problem struct {
-		Type, Title, Detail string
-		Status              int
+		Type, Title, Detail, Code string
+		Status                    int
 	}
 	err := json.Unmarshal([]byte(p.body), &problem)
-	if err != nil || p.status != status || problem.Status != status || problem.Title == "" || problem.Detail == "" || problem.Type == "" ||
+	if err != nil || p.status != status || problem.Status != status || problem.Title == "" || problem.Detail == "" ||
+		!slices.Contains(server.Codes(), problem.Code) || problem.Type != "urn:bio:"+problem.Code ||
 		p.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%d %q, want the problem %d: %s %v", p.status, p.header.Get("Content-Type"), status, p.body, err)
 	}
@@ -312,6 +332,15 @@ func TestProblems(t *testing.T) {
 	cross := b.clone()
 	cross.header.Set("Sec-Fetch-Site", "cross-site")
 	checkProblem(t, cross.post("/", nil), 403)
+	checkCode(t, "a page that is not there", b.get("/nowhere"), 404, "not_found")
+	checkCode(t, "no credential", b.post("/", nil), 400, "malformed")
+	checkCode(t, "another site's", cross.post("/", nil), 403, "cross_site")
+	d := s.device()
+	late := b.ceremony("/ceremony")
+	s.clock.Advance(time.Hour)
+	p := b.post("/", url.Values{"credential": {d.create(late)}})
+	checkCode(t, "late", p, 409, "expired")
+	checkSignals(t, p, d)
 }
 
 // Refusals count, in whatever form they are answered.
@@ -743,9 +772,12 @@ func TestMetrics(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
 	d, _ := b.register()
+	b.enrol(s.device(), "{}")
 	b.signInAnew(d)
 	b.post("/", nil)
 	for i := range 50 {
+		b.send(b.request(fmt.Sprintf("INVENTED%d", i), "/auth/session", nil))
+		b.call("PATCH", fmt.Sprintf("%s/%d", credentials, i), "{}")
 		b.get(fmt.Sprintf("/nowhere/%d", i))
 		b.get(fmt.Sprintf("/assets/%d.js", i))
 		b.get(fmt.Sprintf("/?return_to=/%d", i))
@@ -760,6 +792,7 @@ func TestMetrics(t *testing.T) {
 	text := w.Body.String()
 	for _, want := range []string{
 		`bio_presses_total{outcome="registered"} 1`, `bio_presses_total{outcome="signed in"} 1`, `bio_presses_total{outcome="refused"} 1`,
+		`bio_presses_total{outcome="passkey added"} 1`,
 		`bio_http_requests_total{method="POST",route="/",status="200"} 2`,
 	} {
 		if !strings.Contains(text, want) {
@@ -773,7 +806,7 @@ func TestMetrics(t *testing.T) {
 		}
 		labels[match[1]][match[2]] = true
 	}
-	for name, most := range map[string]int{"method": 5, "route": 12, "status": 12, "outcome": 4, "agent": 1} {
+	for name, most := range map[string]int{"method": 5, "route": 15, "status": 12, "outcome": 4, "agent": 1} {
 		if len(labels[name]) > most {
 			t.Errorf("%d values of %s: %v", len(labels[name]), name, slices.Sorted(maps.Keys(labels[name])))
 		}

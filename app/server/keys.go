@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
@@ -37,7 +38,8 @@ func key(root []byte, use string) []byte {
 	return k
 }
 
-// isFirstOwner reports whether token is the invitation that the first start printed.
-func (s *Server) isFirstOwner(token string) bool {
-	return token != "" && string(account.InvitationHash(token)) == string(account.InvitationHash(s.keys.owner))
+// isFirstOwner reports whether the hash is that of the invitation that the first
+// start printed.
+func (s *Server) isFirstOwner(invitation []byte) bool {
+	return invitation != nil && bytes.Equal(invitation, account.InvitationHash(s.keys.owner))
 }

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -26,6 +27,7 @@ type visit struct {
 	requestID string
 	addr      netip.Addr
 	signedIn  bool
+	presses   bool // its refusal is that of a press
 	session   session.Session
 	user      account.User
 	pressed   *pressed // set by the handler of a press
@@ -103,7 +105,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			route = "none"
 		}
 		method := r.Method
-		if !slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodPost}, method) {
+		if !slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete}, method) {
 			method = "other" // a client's invention must not become a label
 		}
 		s.metrics.answered(method, route, status, took)
@@ -179,13 +181,18 @@ func pageHeaders(secure bool) []header {
 // errCrossSite says that another site's page sent the request.
 var errCrossSite = errors.New("server: cross-site request")
 
-// protect sets the headers, refuses what another site sends, and bounds the body.
+// isAPI reports whether a request is for the JSON API.
+func isAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/auth/") }
+
+// protect sets the headers, refuses what another site sends, answers what other
+// origins ask before they send, and bounds the body.
 func (s *Server) protect() echo.MiddlewareFunc {
 	headers := pageHeaders(s.settings.Secure())
-	origins := http.NewCrossOriginProtection()
 	// Behind a proxy that rewrites Host, our own origin is still our own.
-	if err := origins.AddTrustedOrigin(s.settings.Origin()); err != nil {
-		panic(err) // config has checked it
+	pages, api := trusting(s.settings.Origin()), trusting(s.settings.AllOrigins()...)
+	others := map[string]bool{}
+	for _, origin := range s.settings.Origins {
+		others[origin.String()] = true
 	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -194,14 +201,69 @@ func (s *Server) protect() echo.MiddlewareFunc {
 				h[one.name] = one.value
 			}
 			r := c.Request()
-			if err := origins.Check(r); err != nil {
+			origins, asked := pages, r
+			if isAPI(r) {
+				// No GET of the API is a page that others may lead to: each is held to
+				// what a POST is held to.
+				as := *r
+				as.Method = http.MethodPost
+				origins, asked = api, &as
+			}
+			if err := origins.Check(asked); err != nil {
 				return errCrossSite
+			}
+			if share(c, others) {
+				return c.NoContent(http.StatusNoContent)
 			}
 			if r.Body != http.NoBody {
 				r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
 			}
 			return next(c)
 		}
+	}
+}
+
+// trusting lets the origins send what other sites may not.
+func trusting(origins ...string) *http.CrossOriginProtection {
+	p := http.NewCrossOriginProtection()
+	for _, origin := range origins {
+		if err := p.AddTrustedOrigin(origin); err != nil {
+			panic(err) // config has checked it
+		}
+	}
+	return p
+}
+
+// share lets pages of the other origins read the API, and load the SDK, with the
+// cookies that their browsers send along (Fetch Standard, "CORS protocol"). It
+// reports whether the request only asks whether another one may be sent.
+func share(c echo.Context, others map[string]bool) (preflight bool) {
+	r, h := c.Request(), c.Response().Header()
+	// The assets are bio.js by its plain name, and by that with its hash.
+	if !isAPI(r) && !strings.HasPrefix(r.URL.Path, "/assets/bio.") {
+		return false
+	}
+	// At the end: the handler of assets sets a Vary of its own.
+	c.Response().Before(func() { h.Add("Vary", "Origin") })
+	origin := r.Header.Get("Origin")
+	if !others[origin] {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Allow-Credentials", "true")
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
+	h.Set("Access-Control-Allow-Headers", "Content-Type")
+	return true
+}
+
+// pressing marks what is refused from here on as a press that was refused.
+func pressing(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		visitOf(c).presses = true
+		return next(c)
 	}
 }
 

@@ -26,6 +26,7 @@ type pressed struct {
 	returnTo string
 	invite   string
 	undo     bool // of the "use your other passkey" form
+	onPage   bool // not through the API
 }
 
 // undoFor is how long an account counts as new: long enough to notice a
@@ -67,7 +68,7 @@ func (s *Server) readPress(r *http.Request) (*pressed, error) {
 		}
 		return nil, errNotFormFields
 	}
-	p := &pressed{invite: r.PostForm.Get("invite"), undo: r.PostForm.Has("undo")}
+	p := &pressed{invite: r.PostForm.Get("invite"), undo: r.PostForm.Has("undo"), onPage: true}
 	p.returnTo = s.returnTo(r.PostForm.Get("return_to"))
 	return p, nil
 }
@@ -84,27 +85,72 @@ func (s *Server) returnTo(asked string) string {
 
 // register makes an account of a new passkey.
 func (s *Server) register(c echo.Context, p *pressed, binding string) error {
-	r, v := c.Request(), visitOf(c)
+	v := visitOf(c)
 	if v.signedIn {
 		// Another tab of this browser signed in meanwhile: this page was old, and
 		// the passkey it made is one too many.
-		page := views.Home{Here: "/", Signals: s.unknownSignal(c, p.answer)}
+		page := views.Home{Here: "/", Signals: signals(s.unknownSignal(c, p.answer))}
 		if page.Signals != "" {
 			page.Notice = "You were signed in already, so no second account was made."
 		}
 		return s.showHome(c, http.StatusOK, page, nil)
 	}
-	invitation := account.InvitationHash(p.invite)
-	switch {
-	case !s.mayRegister(p.invite):
-		return errNotAllowed
-	case p.invite != "" && invitation == nil:
-		return account.ErrInvitation
+	invitation, err := s.admit(p.invite)
+	if err != nil {
+		return err
 	}
 	reg, err := s.rp.Register(p.answer, passkey.SignIn, binding)
 	if err != nil {
 		return err
 	}
+	made, err := s.makeAccount(c, reg, invitation)
+	if err != nil {
+		return err
+	}
+	page := views.Home{Notice: ownerNotice(made.user, account.User{}), Signals: signals(s.nameSignal(made.user))}
+	if len(made.user.Groups) == 0 { // else it is not empty, and stays
+		page.Undo = s.ceremonyProps(binding, passkey.UndoDuplicate(made.user.ID))
+	}
+	return s.welcome(c, p, made.user, page)
+}
+
+// admit reads the invitation of someone new, who may have none, and applies the
+// registration policy. Whether an invitation can still be used is settled where it
+// is used up.
+func (s *Server) admit(invite string) (invitation []byte, err error) {
+	invitation = account.InvitationHash(invite)
+	switch {
+	case invite != "" && invitation == nil && s.settings.Registration != config.RegistrationClosed:
+		return nil, account.ErrInvitation
+	case !s.mayRegister(invitation):
+		return nil, errNotAllowed
+	}
+	return invitation, nil
+}
+
+// mayRegister applies the registration policy to the hash of an invitation, or to
+// none. The first owner's opens a closed site too: without it nobody could ever
+// get in.
+func (s *Server) mayRegister(invitation []byte) bool {
+	switch s.settings.Registration {
+	case config.RegistrationOpen:
+		return true
+	case config.RegistrationInvite:
+		return invitation != nil
+	default:
+		return s.isFirstOwner(invitation)
+	}
+}
+
+// entered is the account that a press opened, and with which passkey.
+type entered struct {
+	user account.User
+	with account.Credential
+}
+
+// makeAccount makes an account of a verified registration and signs it in.
+func (s *Server) makeAccount(c echo.Context, reg *passkey.Registration, invitation []byte) (entered, error) {
+	r, v := c.Request(), visitOf(c)
 	id := account.UserID(reg.UserHandle)
 	begun := s.sessions.Begin(id, reg.Credential, reg.UserVerified, v.client(r))
 	user, err := s.db.Register(r.Context(), store.Registration{
@@ -115,38 +161,44 @@ func (s *Server) register(c echo.Context, p *pressed, binding string) error {
 		Names: account.Names(reg.UserHandle), Credential: reg.Credential,
 	}, audit.Entry{Kind: audit.Registered, Actor: id, Credential: account.CredentialRef(reg.Credential.ID), Session: begun.ID, Client: begun.Client})
 	if err != nil {
-		return err
-	}
-	page := views.Home{Notice: ownerNotice(user, account.User{})}
-	if len(user.Groups) == 0 { // else it is not empty, and stays
-		page.Undo = s.ceremonyProps(binding, passkey.UndoDuplicate(id))
-	}
-	if offered := account.Name(reg.UserHandle, 0); user.Name != offered {
-		// The authenticator shows the name that the page offered; tell it the real one.
-		page.Signals = signals(signal{"signalCurrentUserDetails", map[string]any{
-			"rpId": s.rp.ID(), "userId": encode(reg.UserHandle), "name": user.Name, "displayName": user.Name,
-		}})
+		return entered{}, err
 	}
 	s.metrics.presses.WithLabelValues("registered").Inc()
-	return s.welcome(c, p, begun, user, reg.Credential, page)
-}
-
-// mayRegister applies the registration policy. The first owner's invitation
-// opens a closed site too: without it nobody could ever get in. Whether an
-// invitation can still be used is settled where it is used up.
-func (s *Server) mayRegister(invite string) bool {
-	switch s.settings.Registration {
-	case config.RegistrationOpen:
-		return true
-	case config.RegistrationInvite:
-		return invite != ""
-	default:
-		return s.isFirstOwner(invite)
-	}
+	made := entered{user, reg.Credential}
+	return made, s.handOver(c, begun, made)
 }
 
 // signIn recognises a passkey.
 func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
+	asking := visitOf(c).user // before the press
+	in, err := s.open(c, p, binding)
+	if err != nil {
+		return err
+	}
+	page := views.Home{Notice: ownerNotice(in.user, in.before)}
+	switch {
+	case in.Removed:
+		s.runs.Forget(in.RemovedUser.ID)
+		page.Notice = "This is your older account. The new one, " + in.RemovedUser.Name + ", is gone, and so is its passkey."
+		page.Signals = signals([]signal{{"signalAllAcceptedCredentials", map[string]any{
+			"rpId": s.rp.ID(), "userId": encode(in.RemovedUser.Handle), "allAcceptedCredentialIds": []string{},
+		}}})
+	case in.undoing:
+		page.Notice = "This is your older account. The newer one, " + asking.Name + ", was kept: it is no longer new and empty."
+	}
+	return s.welcome(c, p, in.user, page)
+}
+
+// opened is what came of a sign-in.
+type opened struct {
+	entered
+	store.SignedIn
+	before  account.User // as it was before the press
+	undoing bool         // an account made by accident was to be removed
+}
+
+// open verifies an assertion and signs its account in.
+func (s *Server) open(c echo.Context, p *pressed, binding string) (opened, error) {
 	r, v := c.Request(), visitOf(c)
 	purpose := passkey.SignIn
 	if p.undo && v.signedIn {
@@ -154,7 +206,7 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	}
 	used, err := s.rp.Assert(r.Context(), p.answer, purpose, binding, s.db.Credential)
 	if err != nil {
-		return err
+		return opened{}, err
 	}
 	begun := s.sessions.Begin(used.User.ID, used.Credential, used.UserVerified, v.client(r))
 	signedIn := audit.Entry{
@@ -183,7 +235,7 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 		Credential: used.Credential,
 	}
 	if in.Invitation, err = s.usableInvitation(c, p.invite); err != nil {
-		return err
+		return opened{}, err
 	}
 	if purpose != passkey.SignIn && v.user.ID != used.User.ID {
 		in.Undo, in.UndoAfter = v.user.ID, s.now().Add(-undoFor)
@@ -191,31 +243,27 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	done, err := s.db.SignIn(r.Context(), in, signedIn, noticed...)
 	switch {
 	case errors.Is(err, account.ErrNotFound): // removed while this press was verified
-		return passkey.ErrUnknown
+		return opened{}, passkey.ErrUnknown
 	case errors.Is(err, session.ErrNone): // ended elsewhere, and with it the right to undo
-		s.sessions.Forget(v.session.ID)
-		s.cookies.signOut(c.Response())
-		v.signedIn, v.session, v.user = false, session.Session{}, account.User{}
-		return errNotSignedIn
+		s.signedOut(c)
+		return opened{}, errNotSignedIn
 	case err != nil:
-		return err
+		return opened{}, err
 	}
 	for _, ended := range done.Ended {
 		s.sessions.Forget(ended)
 	}
-	page := views.Home{Notice: ownerNotice(done.User, used.User)}
-	if in.Undo != "" && !done.Removed {
-		page.Notice = "This is your older account. The newer one, " + v.user.Name + ", was kept: it is no longer new and empty."
-	}
-	if done.Removed {
-		s.runs.Forget(done.RemovedUser.ID)
-		page.Notice = "This is your older account. The new one, " + done.RemovedUser.Name + ", is gone, and so is its passkey."
-		page.Signals = signals(signal{"signalAllAcceptedCredentials", map[string]any{
-			"rpId": s.rp.ID(), "userId": encode(done.RemovedUser.Handle), "allAcceptedCredentialIds": []string{},
-		}})
-	}
 	s.metrics.presses.WithLabelValues("signed in").Inc()
-	return s.welcome(c, p, begun, done.User, used.Credential, page)
+	out := opened{entered{done.User, used.Credential}, done, used.User, in.Undo != ""}
+	return out, s.handOver(c, begun, out.entered)
+}
+
+// signedOut takes a session that has ended elsewhere from this visit.
+func (s *Server) signedOut(c echo.Context) {
+	v := visitOf(c)
+	s.sessions.Forget(v.session.ID)
+	s.cookies.signOut(c.Response())
+	v.signedIn, v.session, v.user = false, session.Session{}, account.User{}
 }
 
 // ownerNotice tells a person who has just become an owner.
@@ -245,16 +293,21 @@ func (s *Server) usableInvitation(c echo.Context, invite string) ([]byte, error)
 	return hash, nil
 }
 
-// welcome hands the session over and shows, or sends to, what comes after it.
-func (s *Server) welcome(c echo.Context, p *pressed, begun session.Session, user account.User, with account.Credential, page views.Home) error {
-	token, err := s.sessions.Token(begun, user, with.BackupEligible())
+// handOver gives the session that was stored to the browser.
+func (s *Server) handOver(c echo.Context, begun session.Session, in entered) error {
+	token, err := s.sessions.Token(begun, in.user, in.with.BackupEligible())
 	if err != nil {
 		return err
 	}
 	s.trail.grown()
 	v := visitOf(c)
-	v.signedIn, v.session, v.user = true, begun, user
+	v.signedIn, v.session, v.user = true, begun, in.user
 	s.cookies.signIn(c.Response(), token, s.settings.SessionMax)
+	return nil
+}
+
+// welcome shows, or sends to, what comes after the button.
+func (s *Server) welcome(c echo.Context, p *pressed, user account.User, page views.Home) error {
 	if p.returnTo != "" {
 		return c.Redirect(http.StatusSeeOther, p.returnTo)
 	}
@@ -294,7 +347,7 @@ func (s *Server) refused(c echo.Context, o outcome, cause error) {
 // signed in meanwhile: nothing was refused that the person does not have.
 func (s *Server) outdated(v *visit, cause error) bool {
 	stale := errors.Is(cause, passkey.ErrChallenge) || errors.Is(cause, passkey.ErrChallengeUsed) || errors.Is(cause, errNoBinding)
-	return stale && v.signedIn && v.pressed != nil && !v.pressed.undo
+	return stale && v.signedIn && v.pressed != nil && v.pressed.onPage && !v.pressed.undo
 }
 
 // refusedPress answers a press that did not succeed, with fresh options so that
@@ -313,14 +366,14 @@ func (s *Server) refusedPress(c echo.Context, o outcome, err error) error {
 	if s.outdated(v, err) {
 		page := views.Home{Here: "/"}
 		if p.answer != nil && p.answer.IsRegistration() {
-			page.Signals = s.unknownSignal(c, p.answer)
+			page.Signals = signals(s.unknownSignal(c, p.answer))
 		}
 		return s.showHome(c, http.StatusOK, page, nil)
 	}
 	binding := s.cookies.binding(c.Response(), r)
 	dead := ""
-	if s.orphaned(p, err) {
-		dead = s.unknownSignal(c, p.answer)
+	if orphaned(p, err) {
+		dead = signals(s.unknownSignal(c, p.answer))
 	}
 	if v.signedIn && p.undo {
 		return s.showHome(c, o.status, views.Home{
@@ -339,17 +392,24 @@ func (s *Server) refusedPress(c echo.Context, o outcome, err error) error {
 // orphaned reports whether a refused press leaves a passkey on the person's
 // device that opens nothing: a new one that was not taken, or one that is truly
 // unknown. After a database error nothing is known, and nothing is signalled.
-func (s *Server) orphaned(p *pressed, err error) bool {
+func orphaned(p *pressed, err error) bool {
 	switch {
-	case p.answer == nil:
+	case p == nil || p.answer == nil:
 		return false
 	case errors.Is(err, passkey.ErrUnknown):
 		return true
 	case !p.answer.IsRegistration():
 		return false
 	}
-	return errors.Is(err, passkey.ErrChallenge) || errors.Is(err, errNoBinding) || errors.Is(err, passkey.ErrRefused) ||
-		errors.Is(err, errNotAllowed) || errors.Is(err, account.ErrInvitation) || errors.Is(err, store.ErrNamesTaken)
+	for _, lost := range []error{
+		passkey.ErrChallenge, errNoBinding, passkey.ErrRefused, errNotAllowed, account.ErrInvitation, store.ErrNamesTaken,
+		session.ErrNone, session.ErrStale, account.ErrTooMany,
+	} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	return false
 }
 
 // signal is a call of the WebAuthn Signal API (WebAuthn L3 §5.1.10): a static
@@ -359,28 +419,42 @@ type signal struct {
 	options map[string]any
 }
 
-func signals(all ...signal) string {
-	calls := make([][2]any, len(all))
-	for i, one := range all {
-		calls[i] = [2]any{one.method, one.options}
+// MarshalJSON gives [method, options].
+func (s signal) MarshalJSON() ([]byte, error) { return json.Marshal([2]any{s.method, s.options}) }
+
+// signals are the calls as a page carries them.
+func signals(all []signal) string {
+	if len(all) == 0 {
+		return ""
 	}
-	text, err := json.Marshal(calls)
+	text, err := json.Marshal(all)
 	if err != nil {
 		panic(err) // strings and lists of strings
 	}
 	return string(text)
 }
 
+// nameSignal tells the authenticator of a new account its name, where that is not
+// the one that was offered.
+func (s *Server) nameSignal(user account.User) []signal {
+	if user.Name == account.Name(user.Handle, 0) {
+		return nil
+	}
+	return []signal{{"signalCurrentUserDetails", map[string]any{
+		"rpId": s.rp.ID(), "userId": encode(user.Handle), "name": user.Name, "displayName": user.Name,
+	}}}
+}
+
 // unknownSignal tells the browser that the answer's passkey opens nothing here.
 // It asks the database first: a press that is sent again, after a registration
 // that succeeded, names a passkey that is someone's only one.
-func (s *Server) unknownSignal(c echo.Context, a *passkey.Answer) string {
+func (s *Server) unknownSignal(c echo.Context, a *passkey.Answer) []signal {
 	if _, _, err := s.db.Credential(c.Request().Context(), a.CredentialID()); !errors.Is(err, account.ErrNotFound) {
-		return ""
+		return nil
 	}
-	return signals(signal{"signalUnknownCredential", map[string]any{
+	return []signal{{"signalUnknownCredential", map[string]any{
 		"rpId": s.rp.ID(), "credentialId": encode(a.CredentialID()),
-	}})
+	}}}
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }

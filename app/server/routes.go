@@ -12,9 +12,10 @@ import (
 type guardedBy uint8
 
 const (
-	open    guardedBy = iota // nothing: health and assets
-	visited                  // the session is read, if there is one
-	limited                  // also, attempts are counted against the client
+	open      guardedBy = iota // nothing: health and assets
+	visited                    // the session is read, if there is one
+	limited                    // also, attempts are counted against the client
+	finishing                  // also, a refusal is that of a press: counted and recorded
 )
 
 // routes is the site map.
@@ -31,7 +32,7 @@ func (s *Server) routes() http.Handler {
 	}{
 		{http.MethodGet, "/", visited, s.home},
 		{http.MethodHead, "/", visited, s.home},
-		{http.MethodPost, "/", limited, s.press},
+		{http.MethodPost, "/", finishing, s.press},
 		{http.MethodGet, "/ceremony", limited, s.ceremony},
 		{http.MethodPost, "/sign-out", visited, s.signOut},
 		{http.MethodGet, "/sign-out", open, toFirstPage},
@@ -49,7 +50,19 @@ func (s *Server) routes() http.Handler {
 		{http.MethodGet, "/audit/:log/tile/*", open, s.auditTile},
 		{http.MethodGet, "/audit/:log/proof", open, s.auditProof},
 
+		{http.MethodPost, "/auth/webauthn/register/begin", limited, s.beginRegister},
+		{http.MethodPost, "/auth/webauthn/register/finish", finishing, s.finishRegister},
+		{http.MethodPost, "/auth/webauthn/sign-in/begin", limited, s.beginSignIn},
+		{http.MethodPost, "/auth/webauthn/sign-in/finish", finishing, s.finishSignIn},
+		{http.MethodGet, "/auth/webauthn/credentials", limited, s.credentials},
+		{http.MethodPatch, "/auth/webauthn/credentials/:id", limited, s.renameCredential},
+		{http.MethodDelete, "/auth/webauthn/credentials/:id", limited, s.removeCredential},
+		{http.MethodGet, "/auth/session", limited, s.session},
+		{http.MethodPost, "/auth/sign-out", visited, s.leave},
+
 		{http.MethodGet, "/.well-known/webauthn", open, s.relatedOrigins},
+		{http.MethodGet, "/.well-known/passkey-endpoints", open, s.passkeyEndpoints},
+		{http.MethodGet, "/.well-known/change-password", open, toAccount},
 		{http.MethodGet, "/assets/*", open, echo.WrapHandler(assets.Handler())},
 		{http.MethodHead, "/assets/*", open, echo.WrapHandler(assets.Handler())},
 		{http.MethodGet, "/healthz", open, s.healthz},
@@ -64,6 +77,9 @@ func (s *Server) routes() http.Handler {
 		}
 		if r.by >= visited {
 			handler = s.recognise(handler)
+		}
+		if r.by >= finishing {
+			handler = pressing(handler)
 		}
 		e.Add(r.method, r.path, handler)
 	}

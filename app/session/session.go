@@ -16,6 +16,9 @@ var (
 	// ErrNone says that the request is signed out: there is no valid session,
 	// whatever is wrong with the token.
 	ErrNone = errors.New("session: none")
+	// ErrStale says that the passkey was last used in the session too long ago
+	// for what is asked: press Auth again.
+	ErrStale = errors.New("session: the proof is too old")
 )
 
 // Session is one signed-in browser.

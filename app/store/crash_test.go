@@ -136,7 +136,7 @@ func checkInvariants(t interface {
 	for _, ref := range strings(sqlSessionsOf + "('account.registered', 'session.signed_in')") {
 		began[ref]++
 	}
-	for _, ref := range strings(sqlSessionsOf + "('session.signed_out', 'session.replaced', 'session.expired')") {
+	for _, ref := range strings(sqlSessionsOf + "('session.signed_out', 'session.replaced', 'session.expired', 'session.revoked')") {
 		if ended[ref] && ref != "" {
 			t.Fatalf("session %s ended twice", ref)
 		}

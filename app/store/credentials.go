@@ -2,10 +2,15 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"bio/app/account"
+	"bio/app/audit"
 	"bio/app/passkey"
 )
+
+// maxCredentials is how many passkeys an account may have.
+const maxCredentials = 100
 
 const credentialColumns = `credentials.id, credentials.user_id, credentials.user_handle, credentials.public_key,
 credentials.sign_count, credentials.flags, credentials.aaguid, credentials.transports,
@@ -105,4 +110,147 @@ func useCredential(t *tx, c account.Credential) (account.User, error) {
 		return account.User{}, &passkey.Refusal{Reason: "counter", User: u.ID}
 	}
 	return u, nil
+}
+
+// sqlOwned counts a user's passkeys, and among them the one with the ref.
+const sqlOwned = "SELECT count(*), count(*) FILTER (WHERE ref = ?2) FROM credentials WHERE user_id = ?1"
+
+// owned returns how many passkeys the user has, and whether the one with the ref
+// is among them.
+func owned(t *tx, userID, ref string) (n int, theirs bool, err error) {
+	_, err = t.row(sqlOwned, []any{userID, ref}, &n, &theirs)
+	return n, theirs, err
+}
+
+// Addition is a press that adds a passkey to an account that is signed in.
+type Addition struct {
+	Challenge  []byte
+	Expires    time.Time          // until when the challenge is good
+	SessionID  string             // of the session that asks, which must be open
+	Proven     time.Time          // a passkey was used in that session then or later
+	Credential account.Credential // its UserID and UserHandle are set by the store; a zero CreatedAt or LastUsedAt becomes now
+}
+
+// AddCredential adds the passkey to the account of the session, consumes the
+// challenge, and appends the entry, whose Actor, Credential and Session it sets.
+// It returns the user and the passkey as it was stored. Errors, in this order:
+// passkey.ErrChallengeUsed, passkey.ErrChallenge when it expired meanwhile,
+// session.ErrNone when the session has ended, session.ErrStale when its proof is
+// older than Proven, account.ErrTooMany, account.ErrCredentialExists.
+func (db *DB) AddCredential(ctx context.Context, a Addition, entry audit.Entry) (account.User, account.Credential, error) {
+	var user account.User
+	var c account.Credential
+	err := db.write(ctx, func(t *tx) (err error) {
+		if err := consume(t, a.Challenge, a.Expires); err != nil {
+			return err
+		}
+		if user, err = proven(t, a.SessionID, a.Proven); err != nil {
+			return err
+		}
+		c = a.Credential
+		ref := account.CredentialRef(c.ID)
+		n, _, err := owned(t, user.ID, ref)
+		if err != nil {
+			return err
+		}
+		if n >= maxCredentials {
+			return account.ErrTooMany
+		}
+		c.UserID, c.UserHandle = user.ID, user.Handle
+		c.CreatedAt, c.LastUsedAt = orNow(t, c.CreatedAt), orNow(t, c.LastUsedAt)
+		if err := insertCredential(t, c); err != nil {
+			return err
+		}
+		e := entry
+		e.Actor, e.Credential, e.Session = user.ID, ref, a.SessionID
+		return appendTrail(t, user.ID, e)
+	})
+	if err != nil {
+		return account.User{}, account.Credential{}, err
+	}
+	return user, c, nil
+}
+
+const sqlRenameCredential = "UPDATE credentials SET name = ? WHERE ref = ? AND user_id = ? RETURNING " + credentialColumns
+
+// RenameCredential gives the user's passkey another name, an
+// account.CredentialName, and appends the entry, whose Actor and Credential it
+// sets. It returns the passkey as it is then; account.ErrNotFound when the user
+// has no such passkey.
+func (db *DB) RenameCredential(ctx context.Context, userID string, id []byte, name string, entry audit.Entry) (account.Credential, error) {
+	var c account.Credential
+	err := db.write(ctx, func(t *tx) error {
+		c = account.Credential{}
+		ref := account.CredentialRef(id)
+		found, err := t.row(sqlRenameCredential, []any{name, ref, userID}, credentialFields(&c)...)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			return account.ErrNotFound
+		}
+		e := entry
+		e.Actor, e.Credential = userID, ref
+		return appendTrail(t, userID, e)
+	})
+	if err != nil {
+		return account.Credential{}, err
+	}
+	return c, nil
+}
+
+// Removal names the passkey of a person who is signed in.
+type Removal struct {
+	SessionID string    // of the session that asks, which must be open
+	Proven    time.Time // a passkey was used in that session then or later
+	ID        []byte    // of the passkey
+}
+
+const sqlDeleteCredential = "DELETE FROM credentials WHERE ref = ?"
+
+// RemoveCredential removes a passkey from the account of the session and ends
+// every session that was opened with it, which may be the one that asks. It
+// appends the entry, whose Actor, Credential and Session it sets, and one of
+// audit.SessionRevoked for each session, and returns the ids of those sessions.
+// Errors, in this order: session.ErrNone when the session that asks has ended,
+// session.ErrStale when its proof is older than Proven, account.ErrNotFound when
+// the user has no such passkey, account.ErrLastCredential when they have no other.
+func (db *DB) RemoveCredential(ctx context.Context, r Removal, entry audit.Entry) (ended []string, err error) {
+	err = db.write(ctx, func(t *tx) error {
+		user, err := proven(t, r.SessionID, r.Proven)
+		if err != nil {
+			return err
+		}
+		ref := account.CredentialRef(r.ID)
+		n, theirs, err := owned(t, user.ID, ref)
+		switch {
+		case err != nil:
+			return err
+		case !theirs:
+			return account.ErrNotFound
+		case n == 1:
+			return account.ErrLastCredential
+		}
+		// The sessions first: they refer to the passkey.
+		if ended, err = revokeSessions(t, ref); err != nil {
+			return err
+		}
+		if _, err := t.exec(sqlDeleteCredential, ref); err != nil {
+			return err
+		}
+		removed := entry
+		removed.Actor, removed.Credential, removed.Session = user.ID, ref, r.SessionID
+		entries := []audit.Entry{removed}
+		for _, id := range ended {
+			entries = append(entries, audit.Entry{
+				Kind: audit.SessionRevoked, Actor: user.ID, Credential: ref, Session: id,
+				Reason: "passkey removed", Client: entry.Client,
+			})
+		}
+		return appendTrail(t, user.ID, entries...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ended, nil
 }

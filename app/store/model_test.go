@@ -37,13 +37,30 @@ func (m *model) nameTaken(name string) bool {
 	return false
 }
 
-func (m *model) passkeys(userID string) (n int) {
-	for _, c := range m.credentials {
+// owned gives the ids of a user's credentials, sorted.
+func (m *model) owned(userID string) (ids []string) {
+	for id, c := range m.credentials {
 		if c.UserID == userID {
-			n++
+			ids = append(ids, id)
 		}
 	}
-	return n
+	slices.Sort(ids)
+	return ids
+}
+
+func (m *model) passkeys(userID string) int { return len(m.owned(userID)) }
+
+// asks gives the session that asks for something that needs a proof, or why it
+// cannot.
+func (m *model) asks(id string, since, now time.Time) (session.Session, error) {
+	s, ok := m.sessions[id]
+	switch {
+	case !ok || !now.Before(s.ExpiresAt):
+		return session.Session{}, session.ErrNone
+	case s.AuthTime.Before(since):
+		return session.Session{}, session.ErrStale
+	}
+	return s, nil
 }
 
 // use marks an invitation as used and gives its groups.
@@ -214,6 +231,103 @@ func TestModel(t *testing.T) {
 					slices.Sort(want.Ended)
 					slices.Sort(out.Ended)
 					if diff := cmp.Diff(want, out); diff != "" {
+						rt.Fatalf("-want +got:\n%s", diff)
+					}
+				}
+			},
+			"add": func(rt *rapid.T) {
+				s, now := seed(), c.Now()
+				a := addition(s, some("session", sessions()), now)
+				a.Proven = now.Add(-time.Duration(rapid.IntRange(0, 300).Draw(rt, "minutes")) * time.Minute)
+				if rapid.IntRange(0, 4).Draw(rt, "reuse challenge") == 0 {
+					a.Challenge = []byte(some("challenge", slices.Collect(maps.Keys(m.challenges))))
+				}
+				if rapid.IntRange(0, 9).Draw(rt, "old challenge") == 0 {
+					a.Expires = now.Add(-time.Second)
+				}
+				if rapid.IntRange(0, 5).Draw(rt, "same credential") == 0 {
+					a.Credential.ID = []byte(some("credential", slices.Collect(maps.Keys(m.credentials))))
+				}
+				user, added, err := db.AddCredential(ctx, a, passkeyAdded)
+				asks, want := m.asks(a.SessionID, a.Proven, now)
+				_, exists := m.credentials[string(a.Credential.ID)]
+				switch {
+				case m.challenges[string(a.Challenge)]:
+					same(err, passkey.ErrChallengeUsed)
+				case now.After(a.Expires):
+					same(err, passkey.ErrChallenge)
+				case want != nil:
+					same(err, want)
+				case m.passkeys(asks.UserID) >= maxCredentials:
+					same(err, account.ErrTooMany)
+				case exists:
+					same(err, account.ErrCredentialExists)
+				default:
+					same(err, nil)
+					m.challenges[string(a.Challenge)] = true
+					m.trail++
+					u, k := m.users[asks.UserID], a.Credential
+					k.UserID, k.UserHandle, k.CreatedAt, k.LastUsedAt = u.ID, u.Handle, now, now
+					m.credentials[string(k.ID)] = k
+					if diff := cmp.Diff([]any{u, k}, []any{user, added}); diff != "" {
+						rt.Fatalf("-want +got:\n%s", diff)
+					}
+				}
+			},
+			"rename": func(rt *rapid.T) {
+				id := some("credential", slices.Collect(maps.Keys(m.credentials)))
+				userID := some("user", slices.Collect(maps.Keys(m.users)))
+				known, exists := m.credentials[id]
+				if rapid.Bool().Draw(rt, "own") && exists {
+					userID = known.UserID
+				}
+				name := rapid.StringN(1, 64, -1).Draw(rt, "name")
+				renamed, err := db.RenameCredential(ctx, userID, []byte(id), name, passkeyRenamed)
+				if !exists || known.UserID != userID {
+					same(err, account.ErrNotFound)
+					return
+				}
+				same(err, nil)
+				known.Name = name
+				m.credentials[id] = known
+				m.trail++
+				if diff := cmp.Diff(known, renamed); diff != "" {
+					rt.Fatalf("-want +got:\n%s", diff)
+				}
+			},
+			"remove": func(rt *rapid.T) {
+				now := c.Now()
+				r := removal([]byte(some("credential", slices.Collect(maps.Keys(m.credentials)))), some("session", sessions()), now)
+				r.Proven = now.Add(-time.Duration(rapid.IntRange(0, 300).Draw(rt, "minutes")) * time.Minute)
+				if own := m.owned(m.sessions[r.SessionID].UserID); len(own) > 0 && rapid.Bool().Draw(rt, "own") {
+					r.ID = []byte(rapid.SampledFrom(own).Draw(rt, "own credential"))
+				}
+				ended, err := db.RemoveCredential(ctx, r, passkeyRemoved)
+				asks, want := m.asks(r.SessionID, r.Proven, now)
+				known, exists := m.credentials[string(r.ID)]
+				switch {
+				case want != nil:
+					same(err, want)
+				case !exists || known.UserID != asks.UserID:
+					same(err, account.ErrNotFound)
+				case m.passkeys(asks.UserID) == 1:
+					same(err, account.ErrLastCredential)
+				default:
+					same(err, nil)
+					delete(m.credentials, string(r.ID))
+					m.trail++
+					var gone []string
+					maps.DeleteFunc(m.sessions, func(id string, s session.Session) bool {
+						opened := s.Credential == account.CredentialRef(r.ID)
+						if opened {
+							gone = append(gone, id)
+							m.trail++
+						}
+						return opened
+					})
+					slices.Sort(gone)
+					slices.Sort(ended)
+					if diff := cmp.Diff(gone, ended); diff != "" {
 						rt.Fatalf("-want +got:\n%s", diff)
 					}
 				}

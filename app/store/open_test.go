@@ -286,10 +286,13 @@ func TestQueryPlans(t *testing.T) {
 	_, err2 := db.Register(ctx, dup, registered("2"))
 	out, err3 := db.SignIn(ctx, s, signedIn("3"))
 	err4 := db.TouchSession(ctx, s.Session.ID, c.Now())
+	_, _, err8 := db.AddCredential(ctx, addition("4", s.Session.ID, c.Now()), passkeyAdded)
+	_, err9 := db.RenameCredential(ctx, r.User.ID, r.Credential.ID, "Another name", passkeyRenamed)
+	_, err10 := db.RemoveCredential(ctx, removal(sum("credential", "4"), s.Session.ID, c.Now()), passkeyRemoved)
 	_, err5 := db.ExpireSessions(ctx, 0)
 	_, _, err6 := db.EraseUser(ctx, Erasure{Name: "cedar-1"}, audit.Entry{Kind: audit.Erased})
 	err7 := db.KeepCheckpoint(ctx, 1, []byte("note"))
-	if err := errors.Join(err, err1, err2, err3, err4, err5, err6, err7); err != nil || !out.Removed {
+	if err := errors.Join(err, err1, err2, err3, err4, err5, err6, err7, err8, err9, err10); err != nil || !out.Removed {
 		t.Fatal(err, out)
 	}
 	texts := map[string]bool{sqlMilestones: true, sqlEntries: true}
@@ -303,6 +306,11 @@ func TestQueryPlans(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+	for _, text := range []string{sqlOwned, sqlRenameCredential, sqlDeleteCredential, sqlDeleteCredentialSessions} {
+		if !texts[text] {
+			t.Errorf("not prepared: %s", text)
+		}
 	}
 	if len(texts) < 25 {
 		t.Fatalf("only %d statements", len(texts))

@@ -54,7 +54,7 @@ type SignedIn struct {
 func (db *DB) Register(ctx context.Context, r Registration, entry audit.Entry, more ...audit.Entry) (account.User, error) {
 	var user account.User
 	err := db.write(ctx, func(t *tx) error {
-		if err := consume(t, r.Press); err != nil {
+		if err := consume(t, r.Challenge, r.Expires); err != nil {
 			return err
 		}
 		groups, used, err := r.invitation(t)
@@ -96,7 +96,7 @@ func (db *DB) Register(ctx context.Context, r Registration, entry audit.Entry, m
 func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...audit.Entry) (SignedIn, error) {
 	var out SignedIn
 	err := db.write(ctx, func(t *tx) error {
-		if err := consume(t, s.Press); err != nil {
+		if err := consume(t, s.Challenge, s.Expires); err != nil {
 			return err
 		}
 		c := s.Credential
@@ -155,14 +155,14 @@ const sqlConsume = "INSERT INTO challenges (challenge, expires_at) VALUES (?, ?)
 
 // consume makes the challenge a used one. One that has expired is refused here
 // too: its row may have been there and forgotten.
-func consume(t *tx, p Press) error {
-	n, err := t.exec(sqlConsume, p.Challenge, p.Expires.UnixMilli())
+func consume(t *tx, challenge []byte, expires time.Time) error {
+	n, err := t.exec(sqlConsume, challenge, expires.UnixMilli())
 	switch {
 	case err != nil:
 		return err
 	case n == 0:
 		return passkey.ErrChallengeUsed
-	case t.now.After(p.Expires):
+	case t.now.After(expires):
 		return passkey.ErrChallenge
 	}
 	return nil

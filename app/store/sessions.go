@@ -15,16 +15,21 @@ const sqlSession = `SELECT sessions.id, sessions.user_id, sessions.credential, s
 sessions.expires_at, sessions.auth_time, sessions.user_verified, sessions.network, sessions.browser, sessions.system, ` +
 	userColumns + " FROM sessions JOIN users ON users.id = sessions.user_id WHERE sessions.id = ?"
 
+// sessionFields are the destinations of sqlSession.
+func sessionFields(s *session.Session, u *account.User) []any {
+	return append([]any{
+		&s.ID, &s.UserID, &s.Credential, (*stamp)(&s.CreatedAt), (*stamp)(&s.SeenAt),
+		(*stamp)(&s.ExpiresAt), (*stamp)(&s.AuthTime), &s.UserVerified,
+		&s.Client.Network, &s.Client.Browser, &s.Client.System,
+	}, userFields(u)...)
+}
+
 // Session returns the session with the id and its user, whether or not it has
 // expired; session.ErrNone when there is no such row.
 func (db *DB) Session(ctx context.Context, id string) (session.Session, account.User, error) {
 	var s session.Session
 	var u account.User
-	found, err := db.row(ctx, sqlSession, []any{id}, append([]any{
-		&s.ID, &s.UserID, &s.Credential, (*stamp)(&s.CreatedAt), (*stamp)(&s.SeenAt),
-		(*stamp)(&s.ExpiresAt), (*stamp)(&s.AuthTime), &s.UserVerified,
-		&s.Client.Network, &s.Client.Browser, &s.Client.System,
-	}, userFields(&u)...)...)
+	found, err := db.row(ctx, sqlSession, []any{id}, sessionFields(&s, &u)...)
 	switch {
 	case err != nil:
 		return session.Session{}, account.User{}, err
@@ -32,6 +37,24 @@ func (db *DB) Session(ctx context.Context, id string) (session.Session, account.
 		return session.Session{}, account.User{}, session.ErrNone
 	}
 	return s, u, nil
+}
+
+// proven returns the user of a session that has neither ended nor reached its cap
+// and whose passkey was used at the time since or later; session.ErrNone,
+// session.ErrStale. The zero time is a caller's mistake and too late for anyone.
+func proven(t *tx, id string, since time.Time) (account.User, error) {
+	var s session.Session
+	var u account.User
+	found, err := t.row(sqlSession, []any{id}, sessionFields(&s, &u)...)
+	switch {
+	case err != nil:
+		return account.User{}, err
+	case !found || !t.now.Before(s.ExpiresAt):
+		return account.User{}, session.ErrNone
+	case since.IsZero() || s.AuthTime.Before(exact(since)):
+		return account.User{}, session.ErrStale
+	}
+	return u, nil
 }
 
 const sqlInsertSession = `INSERT INTO sessions (id, user_id, credential, created_at, seen_at, expires_at, auth_time,
@@ -76,6 +99,19 @@ func deleteSession(t *tx, id string) (s session.Session, found bool, err error) 
 	s.ID = id
 	found, err = t.row(sqlDeleteSession, []any{id}, &s.UserID, &s.Credential)
 	return s, found, err
+}
+
+const sqlDeleteCredentialSessions = "DELETE FROM sessions WHERE credential = ? RETURNING id"
+
+// revokeSessions removes the sessions that a passkey opened and returns their ids.
+func revokeSessions(t *tx, credential string) (ended []string, err error) {
+	err = t.rows(sqlDeleteCredentialSessions, []any{credential}, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		ended = append(ended, id)
+		return err
+	})
+	return ended, err
 }
 
 // Each batch of ExpireSessions is one unit, small enough that a sign-in that

@@ -234,6 +234,23 @@ func TestCredentialIDStandsOnce(t *testing.T) {
 			}))
 		}
 	}
+	// Another passkey for each, called ever longer names; of every third account
+	// one of the two goes, the older or the newer.
+	for i, r := range all {
+		asks := opened(t, db, c, fmt.Sprint("to add ", i), r.Credential)
+		second := add(t, db, c, fmt.Sprint("second of ", i), asks)
+		copies[string(second.ID)] = 1
+		for length := range 4 {
+			for _, id := range [][]byte{r.Credential.ID, second.ID} {
+				must[account.Credential](t)(db.RenameCredential(ctx, r.User.ID, id, strings.Repeat("key", 7*length+1), passkeyRenamed))
+			}
+		}
+		if i > 0 && i%3 == 0 {
+			gone := [][]byte{r.Credential.ID, second.ID}[i%2]
+			must[[]string](t)(db.RemoveCredential(ctx, removal(gone, asks, c.Now()), passkeyRemoved))
+			copies[string(gone)] = 0
+		}
+	}
 	dup := registration("dup", c.Now())
 	must[account.User](t)(db.Register(ctx, dup, registered("dup")))
 	s := signIn("undo", all[0].Credential, c.Now())
@@ -676,6 +693,8 @@ func TestNoActWithoutRecord(t *testing.T) {
 	ctx := t.Context()
 	r := registration("1", c.Now())
 	must[account.User](t)(db.Register(ctx, r, registered("1")))
+	second := add(t, db, c, "second", r.Session.ID)
+	credentials := must[[]account.Credential](t)(db.Credentials(ctx, r.User.ID))
 	outside := other(t, url)
 	if _, err := outside.Exec("CREATE TRIGGER broken BEFORE INSERT ON trail_leaves BEGIN SELECT RAISE(ABORT, 'no records today'); END"); err != nil {
 		t.Fatal(err)
@@ -687,12 +706,16 @@ func TestNoActWithoutRecord(t *testing.T) {
 	err4 := db.Invite(ctx, account.Invitation{TokenHash: []byte("hash")}, audit.Entry{Kind: audit.InvitationMade})
 	_, err5 := db.ExpireSessions(ctx, 0)
 	err6 := recorded(db, audit.Entry{Kind: audit.SignInRefused})
-	for i, err := range []error{err1, err2, err3, err4, err5, err6} {
+	_, _, err7 := db.AddCredential(ctx, addition("7", r.Session.ID, c.Now()), passkeyAdded)
+	_, err8 := db.RenameCredential(ctx, r.User.ID, second.ID, "Another name", passkeyRenamed)
+	_, err9 := db.RemoveCredential(ctx, removal(second.ID, r.Session.ID, c.Now()), passkeyRemoved)
+	for i, err := range []error{err1, err2, err3, err4, err5, err6, err7, err8, err9} {
 		if err == nil || errors.Is(err, ErrUnavailable) {
 			t.Errorf("act %d: got error %v", i+1, err)
 		}
 	}
 	equal(t, db.counts(t), before)
+	equal(t, must[[]account.Credential](t)(db.Credentials(ctx, r.User.ID)), credentials)
 	if _, err := outside.Exec("DROP TRIGGER broken"); err != nil {
 		t.Fatal(err)
 	}

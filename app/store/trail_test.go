@@ -587,6 +587,20 @@ func TestTrailHasNothingRaw(t *testing.T) {
 	if err := db.EndSession(ctx, in.Session.ID, audit.Entry{Kind: audit.SignedOut, Session: in.Session.ID}); err != nil {
 		t.Fatal(err)
 	}
+	for _, seed := range []string{"second", "third"} {
+		a := addition(seed, last.Session.ID, c.Now())
+		raw["challenge of the "+seed], raw["credential "+seed] = a.Challenge, a.Credential.ID
+		raw["public key of the "+seed], a.Credential.PublicKey = sum("public key", seed), sum("public key", seed)
+		if _, _, err := db.AddCredential(ctx, a, passkeyAdded); err != nil {
+			t.Fatal(err)
+		}
+		raw["name of the "+seed] = []byte("Key under the mat, " + seed)
+		must[account.Credential](t)(db.RenameCredential(ctx, one.User.ID, a.Credential.ID, string(raw["name of the "+seed]), passkeyRenamed))
+	}
+	revoked := signIn("revoked", registration("second", c.Now()).Credential, c.Now())
+	remember(revoked.Press, nil)
+	must[SignedIn](t)(db.SignIn(ctx, revoked, signedIn("revoked")))
+	equal(t, must[[]string](t)(db.RemoveCredential(ctx, removal(revoked.Credential.ID, last.Session.ID, c.Now()), passkeyRemoved)), []string{revoked.Session.ID})
 	if err := recorded(db, audit.Entry{Kind: audit.SignInRefused, Actor: one.User.ID, Credential: account.CredentialRef(one.Credential.ID), Session: last.Session.ID, Reason: passkey.ErrRefused.Error()}); err != nil {
 		t.Fatal(err)
 	}
