@@ -7,7 +7,7 @@ ESBUILD     := go run github.com/evanw/esbuild/cmd/esbuild@v0.28.2
 # The generator and the library that the pages link are one version.
 TEMPL        = go run github.com/a-h/templ/cmd/templ@$(shell go list -m -f '{{.Version}}' github.com/a-h/templ)
 
-GENERATED := views/*_templ.go assets/dist
+GENERATED := views/*_templ.go assets/dist app/account/aaguid_table.go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 export CGO_ENABLED := 0
@@ -19,9 +19,10 @@ run:
 
 # The race detector needs cgo. The browser tests run once, without it: they
 # are the slowest, and every path of theirs is raced by the tests below them.
+# So do the few that only repeat a thing thousands of times (-short).
 test: setup
 	go test ./...
-	CGO_ENABLED=1 go test -race $$(go list ./... | grep -v '^bio/app/e2e')
+	CGO_ENABLED=1 go test -race -short $$(go list ./... | grep -v '^bio/app/e2e')
 
 # What the tests need beside Go.
 setup:
@@ -33,7 +34,9 @@ bench:
 # Generated files are committed, so that Go alone builds the tree.
 generate:
 	$(TEMPL) generate -path views
-	$(ESBUILD) --minify --charset=utf8 --log-level=warning --outdir=assets/dist assets/auth.js assets/style.css
+	$(ESBUILD) --minify --charset=utf8 --log-level=warning --outdir=assets/dist assets/auth.js assets/bio.js assets/style.css
+	@.ci/npm
+	go generate ./app/account
 
 check: generate
 	@unformatted=$$(gofmt -l agent app assets views); test -z "$$unformatted" || \

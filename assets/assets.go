@@ -1,6 +1,7 @@
 // Package assets holds what browsers load beside the pages: the script, the
 // style sheet and the icon, embedded, and named by their content so that
-// browsers may keep them for ever.
+// browsers may keep them for ever. It also holds the SDK for other pages, bio.js
+// with its types.
 package assets
 
 import (
@@ -17,9 +18,9 @@ import (
 	"sync"
 )
 
-//go:generate go run github.com/evanw/esbuild/cmd/esbuild@v0.28.2 --minify --charset=utf8 --log-level=warning --outdir=dist auth.js style.css
+//go:generate go run github.com/evanw/esbuild/cmd/esbuild@v0.28.2 --minify --charset=utf8 --log-level=warning --outdir=dist auth.js bio.js style.css
 
-//go:embed icon.svg dist
+//go:embed icon.svg bio.d.ts dist
 var embedded embed.FS
 
 // types are the media types that are served; nosniff leaves no other way to say.
@@ -27,6 +28,7 @@ var types = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
 	".svg": "image/svg+xml",
+	".ts":  "text/plain; charset=utf-8",
 }
 
 // prefix is where the server mounts Handler.

@@ -21,6 +21,7 @@ import (
 func TestPath(t *testing.T) {
 	for name, form := range map[string]string{
 		"auth.js":   `^/assets/auth\.[0-9a-f]{12}\.js$`,
+		"bio.js":    `^/assets/bio\.[0-9a-f]{12}\.js$`,
 		"style.css": `^/assets/style\.[0-9a-f]{12}\.css$`,
 		"icon.svg":  `^/assets/icon\.[0-9a-f]{12}\.svg$`,
 	} {
@@ -82,6 +83,10 @@ func TestHandler(t *testing.T) {
 		{"script", "GET", assets.Path("auth.js"), nil, 200, "text/javascript; charset=utf-8", forever, ""},
 		{"icon", "GET", assets.Path("icon.svg"), nil, 200, "image/svg+xml", forever, ""},
 		{"plain name", "GET", "/assets/auth.js", nil, 200, "text/javascript; charset=utf-8", ask, ""},
+		{"SDK", "GET", assets.Path("bio.js"), nil, 200, "text/javascript; charset=utf-8", forever, ""},
+		{"SDK, plain name", "GET", "/assets/bio.js", nil, 200, "text/javascript; charset=utf-8", ask, ""},
+		{"SDK's types", "GET", "/assets/bio.d.ts", nil, 200, "text/plain; charset=utf-8", ask, ""},
+		{"no source map", "GET", "/assets/bio.js.map", nil, 404, "text/plain; charset=utf-8", "no-store", ""},
 		{"query", "GET", css + "?x", nil, 200, "text/css; charset=utf-8", forever, ""},
 		{"head", "HEAD", css, nil, 200, "text/css; charset=utf-8", forever, ""},
 		{"gzip", "GET", css, http.Header{"Accept-Encoding": {"gzip, deflate, br"}}, 200, "text/css; charset=utf-8", forever, "gzip"},
@@ -159,9 +164,10 @@ func FuzzHandler(f *testing.F) {
 	})
 }
 
-// The first visit has 8 KiB, of which the style has 2.2 and the script 1.5.
+// The first visit has 8 KiB, of which the style has 2.2 and the script 1.5. The
+// SDK has 2.5 KiB.
 func TestSizes(t *testing.T) {
-	for name, limit := range map[string]int{"style.css": 2252, "auth.js": 1536} {
+	for name, limit := range map[string]int{"style.css": 2252, "auth.js": 1536, "bio.js": 2560} {
 		var b bytes.Buffer
 		if _, err := io.Copy(&b, get(t, "GET", assets.Path(name), http.Header{"Accept-Encoding": {"gzip"}}).Body); err != nil {
 			t.Fatal(err)
