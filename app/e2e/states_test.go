@@ -132,7 +132,7 @@ var states = []struct {
 	{"account-older", func(t *testing.T) *tab {
 		p := serve(t, nil).browse(t)
 		p.register()
-		for range 10 {
+		for range 13 {
 			p.signOut()
 			p.site.clock.advance(27 * time.Hour)
 			p.reload()
