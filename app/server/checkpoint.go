@@ -78,7 +78,7 @@ func (t *trail) publish(ctx context.Context, size int64) (published, error) {
 	if err != nil {
 		return published{}, err
 	}
-	if t.last.note != nil && number != t.last.number && !t.signed(signer) {
+	if t.last.note != nil && number != t.last.number && t.signedBy(signer) != nil {
 		return published{}, fmt.Errorf("%w: it has a break that bio audit reopen did not record", ErrTrail)
 	}
 	before, err := t.read()
@@ -252,18 +252,23 @@ func (t *trail) follows(ctx context.Context, before audit.Checkpoint) error {
 	return err
 }
 
-// signed reports whether the checkpoint in the file is one that the signer signed.
-func (t *trail) signed(signer *audit.Signer) bool {
+// signedBy verifies the signature of the checkpoint in the file; audit.ErrUnknownKey
+// when no key of the signer made it, nor any of none.
+func (t *trail) signedBy(signer *audit.Signer) error {
 	note, err := os.ReadFile(t.file)
 	if err != nil {
-		return false
+		return err
 	}
-	keys, err := audit.Verifiers(signer.Keys()...)
+	var keys []string
+	if signer != nil {
+		keys = signer.Keys()
+	}
+	verifiers, err := audit.Verifiers(keys...)
 	if err != nil {
-		return false
+		return err
 	}
-	_, err = audit.OpenCheckpoint(note, keys)
-	return err == nil
+	_, err = audit.OpenCheckpoint(note, verifiers)
+	return err
 }
 
 // read reads the checkpoint in the file. Who signed it is of no matter: the secret
@@ -298,30 +303,21 @@ func (t *trail) start(ctx context.Context) error {
 // ours warns when the checkpoint in the file has no signature of a key that is known
 // here: then anyone may have written it.
 func (t *trail) ours() error {
-	note, err := os.ReadFile(t.file)
+	claim, err := t.read()
 	if err != nil {
 		return err
 	}
-	claim, err := audit.Claim(note)
-	if err != nil {
-		return err
-	}
-	var keys []string
+	var signer *audit.Signer
 	if number := t.number(claim.Origin); number > 0 && len(t.seeds) > 0 {
-		signer, err := t.signerOf(number)
-		if err != nil {
+		if signer, err = t.signerOf(number); err != nil {
 			return err
 		}
-		keys = signer.Keys()
 	}
-	verifiers, err := audit.Verifiers(keys...)
-	if err != nil {
-		return err
-	}
-	if _, err := audit.OpenCheckpoint(note, verifiers); errors.Is(err, audit.ErrUnknownKey) {
+	switch err := t.signedBy(signer); {
+	case errors.Is(err, audit.ErrUnknownKey):
 		t.log.Warn("the last checkpoint of the trail is signed with a key that is not known here. If the secret was changed, set BIO_SECRET_PREVIOUS; if BIO_URL was, that is why; otherwise compare the trail with a checkpoint that was kept elsewhere",
 			"file", t.file, "origin", claim.Origin)
-	} else if err != nil {
+	case err != nil:
 		return t.damaged(err)
 	}
 	return nil
