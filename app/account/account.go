@@ -30,9 +30,38 @@ var (
 	ErrLastCredential = errors.New("account: the last passkey cannot be removed")
 	// ErrBadName says that a passkey cannot be called so: see CredentialName.
 	ErrBadName = errors.New("account: bad name")
+	// ErrBadUserName says that an account cannot be called so: see UserName.
+	ErrBadUserName = errors.New("account: bad account name")
+	// ErrNameTaken says that another account has the name.
+	ErrNameTaken = errors.New("account: name taken")
+	// ErrBadGroup says that a group cannot be called so: see Groups.
+	ErrBadGroup = errors.New("account: bad group name")
 	// ErrInvitation says that an invitation is unknown, used or expired.
 	ErrInvitation = errors.New("account: invitation cannot be used")
+	// ErrRecovery says that a recovery link is unknown, used, replaced or expired.
+	ErrRecovery = errors.New("account: recovery link cannot be used")
+	// ErrDisabled says that an operator has disabled the account.
+	ErrDisabled = errors.New("account: disabled")
+	// ErrOtherAccount says that a passkey is not one of the account that it was
+	// used for.
+	ErrOtherAccount = errors.New("account: the passkey of another account")
+	// ErrNotOwner says that only an owner may do that.
+	ErrNotOwner = errors.New("account: not an owner")
 )
+
+// EarlyError says that a passkey was made by a recovery and that its time has not
+// come.
+type EarlyError struct {
+	EffectiveAt time.Time
+	Wait        time.Duration // until then
+}
+
+func (e *EarlyError) Error() string {
+	return "account: the recovery waits until " + e.EffectiveAt.UTC().Format(time.RFC3339)
+}
+
+// MaxCredentials is how many passkeys an account may have.
+const MaxCredentials = 100
 
 // Owner is the group whose members run this installation.
 const Owner = "owner"
@@ -44,6 +73,8 @@ type User struct {
 	Name      string    // cedar-otter-42: unique, shown by the authenticator's chooser
 	Groups    []string  // sorted, without duplicates
 	CreatedAt time.Time // when its first passkey was registered
+	// DisabledAt is since when nobody can sign in to it; zero: they can.
+	DisabledAt time.Time
 }
 
 // UserID derives a user's public identifier from the WebAuthn user handle. It is
@@ -79,6 +110,9 @@ type Credential struct {
 	Name              string
 	CreatedAt         time.Time
 	LastUsedAt        time.Time
+	// EffectiveAt is from when a passkey that a recovery made opens the account;
+	// zero: it does.
+	EffectiveAt time.Time
 }
 
 // BackupEligible reports whether the passkey may be synced between devices.
@@ -122,6 +156,19 @@ func CredentialRef(id []byte) string {
 	sum := sha256.Sum256(append([]byte("bio credential\x00"), id...))
 	return hex.EncodeToString(sum[:16])
 }
+
+// Recovery is a link by which a person who has lost every passkey asks for their
+// account, once. Only the hash of its token is stored.
+type Recovery struct {
+	UserID    string
+	TokenHash []byte // InvitationHash of the token
+	CreatedAt time.Time
+	ExpiresAt time.Time
+	UsedAt    time.Time // zero: not yet
+}
+
+// Usable reports whether the link can still be used at the time now.
+func (r Recovery) Usable(now time.Time) bool { return r.UsedAt.IsZero() && now.Before(r.ExpiresAt) }
 
 // Invitation lets its bearer in, once. Only the hash of its token is stored.
 type Invitation struct {

@@ -37,9 +37,10 @@ type Settings struct {
 	Attestation      Attestation // BIO_ATTESTATION
 	ChallengeTTL     time.Duration
 
-	Registration Registration
-	SessionIdle  time.Duration // at most SessionMax
-	SessionMax   time.Duration
+	Registration  Registration
+	RecoveryDelay time.Duration // how long a recovery waits before its passkey opens the account
+	SessionIdle   time.Duration // at most SessionMax
+	SessionMax    time.Duration
 
 	TrustedProxies []netip.Prefix // BIO_TRUSTED_PROXIES, masked, without repeats
 	Agent          string         // BIO_AGENT
@@ -150,6 +151,7 @@ func Load(environ []string) (*Settings, error) {
 	s.ChallengeTTL = l.duration("BIO_CHALLENGE_TTL", 30*time.Second, 10*time.Minute)
 
 	s.Registration = oneOf(l, "BIO_REGISTRATION", RegistrationOpen, RegistrationInvite, RegistrationClosed)
+	s.RecoveryDelay = l.duration("BIO_RECOVERY_DELAY", time.Second, 30*24*time.Hour)
 	s.SessionIdle, s.SessionMax = l.session()
 
 	s.TrustedProxies = l.proxies()

@@ -36,6 +36,7 @@ func defaults() Settings {
 		SessionIdle:      12 * time.Hour,
 		SessionMax:       24 * time.Hour,
 		Agent:            "brief",
+		RecoveryDelay:    24 * time.Hour,
 		AgentTimeout:     30 * time.Second,
 		RateLimit:        Rate{Events: 20, Per: time.Second, Burst: 200},
 		RefusalLimit:     Rate{Events: 300, Per: time.Minute, Burst: 300},
@@ -111,6 +112,7 @@ func TestLoad(t *testing.T) {
 		{"proxies", []string{"BIO_TRUSTED_PROXIES=10.1.2.3/8, fdaa::1/16,192.0.2.1,10.0.0.0/8"}, func(s *Settings) {
 			s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fdaa::/16"), netip.MustParsePrefix("192.0.2.1/32")}
 		}},
+		{"recovery", []string{"BIO_RECOVERY_DELAY=48h"}, func(s *Settings) { s.RecoveryDelay = 48 * time.Hour }},
 		{"agent", []string{"BIO_AGENT=brief", "BIO_AGENT_TIMEOUT=2m"}, func(s *Settings) { s.AgentTimeout = 2 * time.Minute }},
 		{"limits", []string{"BIO_RATE_LIMIT=5/m", "BIO_REFUSAL_LIMIT=1/h, 7"}, func(s *Settings) {
 			s.RateLimit = Rate{Events: 5, Per: time.Minute, Burst: 5}
@@ -269,6 +271,7 @@ func TestProblems(t *testing.T) {
 		{"BIO_TRUSTED_PROXIES=fe80::1%eth0", "BIO_TRUSTED_PROXIES: not a block"},
 		{"BIO_AGENT=exec:id", "BIO_AGENT: not an agent of this version"},
 		{"BIO_AGENT_TIMEOUT=2h", "BIO_AGENT_TIMEOUT: from 1s to 1h"},
+		{"BIO_RECOVERY_DELAY=0", "BIO_RECOVERY_DELAY: from 1s to 720h"},
 		{"BIO_RATE_LIMIT=20", "BIO_RATE_LIMIT: not a rate"},
 		{"BIO_RATE_LIMIT=0/s", "BIO_RATE_LIMIT: not a rate"},
 		{"BIO_RATE_LIMIT=20/d,200", "BIO_RATE_LIMIT: not a rate"},

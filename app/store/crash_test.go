@@ -101,6 +101,8 @@ func TestKill(t *testing.T) {
 
 const sqlSessionsOf = "SELECT coalesce(payload ->> '$.session', '') FROM trail_payloads JOIN trail_leaves USING (idx) WHERE kind IN "
 
+const sqlSteppedFrom = "SELECT payload ->> '$.detail.replaced' FROM trail_payloads JOIN trail_leaves USING (idx) WHERE kind = 'session.stepped_up'"
+
 // checkInvariants checks what holds of every database after every change.
 func checkInvariants(t interface {
 	Helper()
@@ -133,10 +135,10 @@ func checkInvariants(t interface {
 	trailtest.Check(t, db)
 	// Every session began with exactly one entry, and has none of an end.
 	began, ended := map[string]int{}, map[string]bool{}
-	for _, ref := range strings(sqlSessionsOf + "('account.registered', 'session.signed_in')") {
+	for _, ref := range strings(sqlSessionsOf + "('account.registered', 'session.signed_in', 'session.stepped_up')") {
 		began[ref]++
 	}
-	for _, ref := range strings(sqlSessionsOf + "('session.signed_out', 'session.replaced', 'session.expired', 'session.revoked')") {
+	for _, ref := range strings(sqlSessionsOf + "('session.signed_out', 'session.replaced', 'session.expired', 'session.revoked') UNION ALL " + sqlSteppedFrom) {
 		if ended[ref] && ref != "" {
 			t.Fatalf("session %s ended twice", ref)
 		}
@@ -160,7 +162,15 @@ func checkInvariants(t interface {
 	if got := strings("SELECT idx FROM trail_payloads WHERE actor IS NOT NULL AND actor NOT IN (SELECT id FROM users)"); len(got) > 0 {
 		t.Fatalf("entries of nobody: %q", got)
 	}
-	if got := strings("SELECT id FROM users WHERE NOT EXISTS (SELECT 1 FROM credentials WHERE user_id = users.id)"); len(got) > 0 {
-		t.Fatalf("users without a credential: %q", got)
+	for what, query := range map[string]string{
+		"users without a passkey":                        "SELECT id FROM users WHERE NOT EXISTS (SELECT 1 FROM credentials WHERE user_id = users.id AND effective_at IS NULL)",
+		"sessions of a disabled account":                 "SELECT sessions.id FROM sessions JOIN users ON users.id = user_id WHERE disabled_at IS NOT NULL",
+		"sessions of a passkey that waits, or another's": "SELECT sessions.id FROM sessions JOIN credentials ON ref = credential WHERE effective_at IS NOT NULL OR credentials.user_id <> sessions.user_id",
+		"passkeys that wait without a link that was used": `SELECT ref FROM credentials WHERE effective_at IS NOT NULL
+AND user_id NOT IN (SELECT user_id FROM recoveries WHERE used_at IS NOT NULL)`,
+	} {
+		if got := strings(query); len(got) > 0 {
+			t.Fatalf("%s: %q", what, got)
+		}
 	}
 }

@@ -9,13 +9,10 @@ import (
 	"bio/app/passkey"
 )
 
-// maxCredentials is how many passkeys an account may have.
-const maxCredentials = 100
-
 const credentialColumns = `credentials.id, credentials.user_id, credentials.user_handle, credentials.public_key,
 credentials.sign_count, credentials.flags, credentials.aaguid, credentials.transports,
 credentials.attestation_type, credentials.attestation_format, credentials.name,
-credentials.created_at, credentials.last_used_at`
+credentials.created_at, credentials.last_used_at, credentials.effective_at`
 
 // credentialFields are the destinations of credentialColumns.
 func credentialFields(c *account.Credential) []any {
@@ -23,15 +20,15 @@ func credentialFields(c *account.Credential) []any {
 		&c.ID, &c.UserID, &c.UserHandle, &c.PublicKey,
 		&c.SignCount, &c.Flags, &c.AAGUID, (*list)(&c.Transports),
 		&c.AttestationType, &c.AttestationFormat, &c.Name,
-		(*stamp)(&c.CreatedAt), (*stamp)(&c.LastUsedAt),
+		(*stamp)(&c.CreatedAt), (*stamp)(&c.LastUsedAt), (*stamp)(&c.EffectiveAt),
 	}
 }
 
 const sqlCredential = "SELECT " + credentialColumns + ", " + userColumns +
 	" FROM credentials JOIN users ON users.id = credentials.user_id WHERE credentials.ref = ?"
 
-// Credential returns the credential with the id and its user;
-// account.ErrNotFound when there is none.
+// Credential returns the credential with the id and its user, also one whose
+// recovery waits; account.ErrNotFound when there is none.
 func (db *DB) Credential(ctx context.Context, id []byte) (account.User, account.Credential, error) {
 	var u account.User
 	var c account.Credential
@@ -45,9 +42,11 @@ func (db *DB) Credential(ctx context.Context, id []byte) (account.User, account.
 	return u, c, nil
 }
 
-const sqlCredentials = "SELECT " + credentialColumns + " FROM credentials WHERE user_id = ? ORDER BY created_at, ref"
+const sqlCredentials = "SELECT " + credentialColumns + ` FROM credentials
+WHERE user_id = ? AND effective_at IS NULL ORDER BY created_at, ref`
 
-// Credentials returns the user's credentials, oldest first.
+// Credentials returns the user's credentials, oldest first, without one whose
+// recovery waits.
 func (db *DB) Credentials(ctx context.Context, userID string) ([]account.Credential, error) {
 	var all []account.Credential
 	err := db.rows(ctx, sqlCredentials, []any{userID}, func(scan func(...any) error) error {
@@ -65,14 +64,14 @@ func (db *DB) Credentials(ctx context.Context, userID string) ([]account.Credent
 }
 
 const sqlInsertCredential = `INSERT INTO credentials (ref, id, user_id, user_handle, public_key, sign_count, flags,
-aaguid, transports, attestation_type, attestation_format, name, created_at, last_used_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ref) DO NOTHING`
+aaguid, transports, attestation_type, attestation_format, name, created_at, last_used_at, effective_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ref) DO NOTHING`
 
 // insertCredential returns account.ErrCredentialExists when the id is taken.
 func insertCredential(t *tx, c account.Credential) error {
 	n, err := t.exec(sqlInsertCredential, account.CredentialRef(c.ID), c.ID, c.UserID, c.UserHandle, c.PublicKey, c.SignCount,
 		c.Flags, blob(c.AAGUID), list(c.Transports), c.AttestationType, c.AttestationFormat, c.Name,
-		stamp(c.CreatedAt), stamp(c.LastUsedAt))
+		stamp(c.CreatedAt), stamp(c.LastUsedAt), stamp(c.EffectiveAt))
 	if err == nil && n == 0 {
 		return account.ErrCredentialExists
 	}
@@ -86,34 +85,49 @@ const (
 	sqlUseCredential = `UPDATE credentials SET flags = ?1, sign_count = max(sign_count, ?2),
 last_used_at = max(last_used_at, ?3)
 WHERE ref = ?4 AND (flags & 8 OR ?2 > sign_count OR ?2 = 0 AND sign_count = 0)`
-	sqlCredentialUser = "SELECT " + userColumns +
+	sqlCredentialUser = "SELECT " + userColumns + ", users.suggested_at, credentials.effective_at" +
 		" FROM credentials JOIN users ON users.id = credentials.user_id WHERE credentials.ref = ?"
 )
 
-// useCredential records a use of the credential and returns its user;
+// used is the account that a use of a passkey opens.
+type used struct {
+	account.User
+	ref       string    // of the passkey
+	suggested time.Time // when a second passkey was last suggested
+	recovers  bool      // the passkey was made by a recovery and is used for the first time
+}
+
+// useCredential records a use of the credential and returns its account;
 // account.ErrNotFound when it has gone, a *passkey.Refusal when its counter has
-// been overtaken.
-func useCredential(t *tx, c account.Credential) (account.User, error) {
-	ref := account.CredentialRef(c.ID)
-	n, err := t.exec(sqlUseCredential, c.Flags, c.SignCount, stamp(c.LastUsedAt), ref)
+// been overtaken, account.ErrDisabled, a *account.EarlyError when its recovery
+// waits.
+func useCredential(t *tx, c account.Credential) (used, error) {
+	u := used{ref: account.CredentialRef(c.ID)}
+	n, err := t.exec(sqlUseCredential, c.Flags, c.SignCount, stamp(c.LastUsedAt), u.ref)
 	if err != nil {
-		return account.User{}, err
+		return used{}, err
 	}
-	var u account.User
-	found, err := t.row(sqlCredentialUser, []any{ref}, userFields(&u)...)
+	var effective time.Time
+	found, err := t.row(sqlCredentialUser, []any{u.ref}, append(userFields(&u.User), (*stamp)(&u.suggested), (*stamp)(&effective))...)
 	switch {
 	case err != nil:
-		return account.User{}, err
+		return used{}, err
 	case !found:
-		return account.User{}, account.ErrNotFound
+		return used{}, account.ErrNotFound
 	case n == 0:
-		return account.User{}, &passkey.Refusal{Reason: "counter", User: u.ID}
+		return used{}, &passkey.Refusal{Reason: "counter", User: u.ID}
+	case !u.DisabledAt.IsZero():
+		return used{}, account.ErrDisabled
+	case t.now.Before(effective):
+		return used{}, &account.EarlyError{EffectiveAt: effective, Wait: effective.Sub(t.now)}
 	}
+	u.recovers = !effective.IsZero()
 	return u, nil
 }
 
 // sqlOwned counts a user's passkeys, and among them the one with the ref.
-const sqlOwned = "SELECT count(*), count(*) FILTER (WHERE ref = ?2) FROM credentials WHERE user_id = ?1"
+const sqlOwned = `SELECT count(*), count(*) FILTER (WHERE ref = ?2) FROM credentials
+WHERE user_id = ?1 AND effective_at IS NULL`
 
 // owned returns how many passkeys the user has, and whether the one with the ref
 // is among them.
@@ -153,7 +167,7 @@ func (db *DB) AddCredential(ctx context.Context, a Addition, entry audit.Entry) 
 		if err != nil {
 			return err
 		}
-		if n >= maxCredentials {
+		if n >= account.MaxCredentials {
 			return account.ErrTooMany
 		}
 		c.UserID, c.UserHandle = user.ID, user.Handle
@@ -171,7 +185,8 @@ func (db *DB) AddCredential(ctx context.Context, a Addition, entry audit.Entry) 
 	return user, c, nil
 }
 
-const sqlRenameCredential = "UPDATE credentials SET name = ? WHERE ref = ? AND user_id = ? RETURNING " + credentialColumns
+const sqlRenameCredential = `UPDATE credentials SET name = ? WHERE ref = ? AND user_id = ? AND effective_at IS NULL
+RETURNING ` + credentialColumns
 
 // RenameCredential gives the user's passkey another name, an
 // account.CredentialName, and appends the entry, whose Actor and Credential it
@@ -179,24 +194,26 @@ const sqlRenameCredential = "UPDATE credentials SET name = ? WHERE ref = ? AND u
 // has no such passkey.
 func (db *DB) RenameCredential(ctx context.Context, userID string, id []byte, name string, entry audit.Entry) (account.Credential, error) {
 	var c account.Credential
-	err := db.write(ctx, func(t *tx) error {
-		c = account.Credential{}
-		ref := account.CredentialRef(id)
-		found, err := t.row(sqlRenameCredential, []any{name, ref, userID}, credentialFields(&c)...)
-		switch {
-		case err != nil:
-			return err
-		case !found:
-			return account.ErrNotFound
-		}
-		e := entry
-		e.Actor, e.Credential = userID, ref
-		return appendTrail(t, userID, e)
+	err := db.write(ctx, func(t *tx) (err error) {
+		c, err = renameCredential(t, userID, account.CredentialRef(id), name, entry)
+		return err
 	})
 	if err != nil {
 		return account.Credential{}, err
 	}
 	return c, nil
+}
+
+func renameCredential(t *tx, userID, ref, name string, entry audit.Entry) (c account.Credential, err error) {
+	found, err := t.row(sqlRenameCredential, []any{name, ref, userID}, credentialFields(&c)...)
+	switch {
+	case err != nil:
+		return c, err
+	case !found:
+		return c, account.ErrNotFound
+	}
+	entry.Actor, entry.Credential = userID, ref
+	return c, appendTrail(t, userID, entry)
 }
 
 // Removal names the passkey of a person who is signed in.
@@ -221,36 +238,38 @@ func (db *DB) RemoveCredential(ctx context.Context, r Removal, entry audit.Entry
 		if err != nil {
 			return err
 		}
-		ref := account.CredentialRef(r.ID)
-		n, theirs, err := owned(t, user.ID, ref)
-		switch {
-		case err != nil:
-			return err
-		case !theirs:
-			return account.ErrNotFound
-		case n == 1:
-			return account.ErrLastCredential
-		}
-		// The sessions first: they refer to the passkey.
-		if ended, err = revokeSessions(t, ref); err != nil {
-			return err
-		}
-		if _, err := t.exec(sqlDeleteCredential, ref); err != nil {
-			return err
-		}
 		removed := entry
-		removed.Actor, removed.Credential, removed.Session = user.ID, ref, r.SessionID
-		entries := []audit.Entry{removed}
-		for _, id := range ended {
-			entries = append(entries, audit.Entry{
-				Kind: audit.SessionRevoked, Actor: user.ID, Credential: ref, Session: id,
-				Reason: "passkey removed", Client: entry.Client,
-			})
-		}
-		return appendTrail(t, user.ID, entries...)
+		removed.Session = r.SessionID
+		ended, err = removeCredential(t, user.ID, account.CredentialRef(r.ID), removed)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return ended, nil
+}
+
+func removeCredential(t *tx, userID, ref string, entry audit.Entry) (ended []string, err error) {
+	n, theirs, err := owned(t, userID, ref)
+	switch {
+	case err != nil:
+		return nil, err
+	case !theirs:
+		return nil, account.ErrNotFound
+	case n == 1:
+		return nil, account.ErrLastCredential
+	}
+	// The sessions first: they refer to the passkey.
+	if ended, err = deleteSessions(t, sqlDeleteCredentialSessions, ref); err != nil {
+		return nil, err
+	}
+	if _, err := t.exec(sqlDeleteCredential, ref); err != nil {
+		return nil, err
+	}
+	entry.Actor, entry.Credential = userID, ref
+	over := revoked(userID, ended, "passkey removed", entry.Client)
+	for i := range over {
+		over[i].Credential = ref
+	}
+	return ended, appendTrail(t, userID, append([]audit.Entry{entry}, over...)...)
 }

@@ -101,7 +101,7 @@ func TestAddCredentialRefused(t *testing.T) {
 		c := registration("1", epoch).Credential
 		c.UserID, c.UserHandle, c.CreatedAt, c.LastUsedAt = account.UserID(sum("handle", "1")), sum("handle", "1"), epoch, epoch
 		if err := db.write(t.Context(), func(t *tx) error {
-			for i := range maxCredentials - 1 {
+			for i := range account.MaxCredentials - 1 {
 				c.ID = sum("credential", fmt.Sprint("more ", i))
 				if err := insertCredential(t, c); err != nil {
 					return err
@@ -197,7 +197,7 @@ func TestProofInTime(t *testing.T) {
 func TestLastPlace(t *testing.T) {
 	db, c := openTest(t)
 	r := register(t, db, c, "1")
-	for i := range maxCredentials - 2 {
+	for i := range account.MaxCredentials - 2 {
 		add(t, db, c, fmt.Sprint("more ", i), r.Session.ID)
 	}
 	var won atomic.Int32
@@ -213,7 +213,7 @@ func TestLastPlace(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	equal(t, []int{int(won.Load()), db.counts(t)["credentials"]}, []int{1, maxCredentials})
+	equal(t, []int{int(won.Load()), db.counts(t)["credentials"]}, []int{1, account.MaxCredentials})
 	// Another account has its own count, and a removal makes room.
 	other := register(t, db, c, "other")
 	add(t, db, c, "of the other", other.Session.ID)

@@ -127,7 +127,7 @@ func (db *DB) openReads(ctx context.Context, path string) (err error) {
 	db.reads.SetMaxIdleConns(n)
 	db.stmts = map[string]*sql.Stmt{}
 	for _, query := range []string{
-		sqlVersion, sqlUser, sqlCredential, sqlCredentials, sqlSession, sqlInvitation,
+		sqlVersion, sqlUser, sqlCredential, sqlCredentials, sqlWaiting, sqlSession, sqlSessions, sqlInvitation, sqlRecovery,
 		sqlTrail, sqlTrailSize, sqlHashes, sqlMilestones,
 	} {
 		if db.stmts[query], err = db.reads.PrepareContext(ctx, query); err != nil {

@@ -35,17 +35,15 @@ VALUES (?, ?, ?, ?, ?) ON CONFLICT (token_hash) DO NOTHING`
 // Invite keeps the invitation. One that is kept already is left as it is, with
 // no error and no entry. A zero CreatedAt becomes now.
 func (db *DB) Invite(ctx context.Context, i account.Invitation, entry audit.Entry) error {
-	return db.write(ctx, func(t *tx) error {
-		created := i.CreatedAt
-		if created.IsZero() {
-			created = t.now
-		}
-		n, err := t.exec(sqlInsertInvitation, i.TokenHash, list(union(i.Groups, nil)), stamp(created), stamp(i.ExpiresAt), stamp(i.UsedAt))
-		if err != nil || n == 0 {
-			return err
-		}
-		return appendTrail(t, "", entry)
-	})
+	return db.write(ctx, func(t *tx) error { return invite(t, i, "", entry) })
+}
+
+func invite(t *tx, i account.Invitation, actor string, entry audit.Entry) error {
+	n, err := t.exec(sqlInsertInvitation, i.TokenHash, list(union(i.Groups, nil)), stamp(orNow(t, i.CreatedAt)), stamp(i.ExpiresAt), stamp(i.UsedAt))
+	if err != nil || n == 0 {
+		return err
+	}
+	return appendTrail(t, actor, entry)
 }
 
 const (

@@ -35,6 +35,9 @@ type SignIn struct {
 	Credential account.Credential // with its new SignCount, Flags and LastUsedAt
 	Undo       string             // id of a user made by accident, to be removed, or ""
 	UndoAfter  time.Time          // only if it was made then or later; zero: not at all
+	// SuggestAfter allows the suggestion of a second passkey, if there was none
+	// since then; zero: no suggestion.
+	SuggestAfter time.Time
 }
 
 // SignedIn is the outcome of a SignIn.
@@ -42,7 +45,9 @@ type SignedIn struct {
 	User        account.User
 	Removed     bool         // whether the user named in Undo was removed
 	RemovedUser account.User // that user, as it was
-	Ended       []string     // ids of the sessions that were removed: the one replaced, and those of RemovedUser
+	Recovered   bool         // the passkey of a recovery opened the account for the first time
+	Suggest     bool         // a second passkey: the account has one, which is not backed up
+	Ended       []string     // ids of the sessions that were removed: the one replaced, those of RemovedUser, all others of a recovered account
 }
 
 // Register makes the account, its credential and its session, consumes the
@@ -87,10 +92,11 @@ func (db *DB) Register(ctx context.Context, r Registration, entry audit.Entry, m
 
 // SignIn makes a session for the credential's user and updates the credential,
 // consumes the challenge, uses the invitation, ends the session that is
-// replaced, removes an account made by accident, and appends the entries; those
-// without an actor get the user. Errors: passkey.ErrChallengeUsed before any
-// other, passkey.ErrChallenge when it expired meanwhile, account.ErrNotFound
-// when the credential has gone, a *passkey.Refusal when its counter was overtaken,
+// replaced, removes an account made by accident, completes a recovery, and appends
+// the entries; those without an actor get the user. Errors: passkey.ErrChallengeUsed
+// before any other, passkey.ErrChallenge when it expired meanwhile,
+// account.ErrNotFound when the credential has gone, a *passkey.Refusal when its
+// counter was overtaken, account.ErrDisabled, a *account.EarlyError,
 // account.ErrInvitation, session.ErrNone when the session that asks for the undo
 // has ended.
 func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...audit.Entry) (SignedIn, error) {
@@ -102,26 +108,37 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...a
 		c := s.Credential
 		c.LastUsedAt = orNow(t, c.LastUsedAt)
 		out = SignedIn{}
-		user, err := useCredential(t, c)
+		with, err := useCredential(t, c)
 		if err != nil {
 			return err
 		}
+		user := with.User
 		groups, used, err := s.invitation(t)
 		if err != nil {
 			return err
 		}
-		replaced, err := s.open(t, user.ID, account.CredentialRef(c.ID))
+		replaced, err := s.open(t, user.ID, with.ref)
 		if err != nil {
 			return err
 		}
 		for _, one := range replaced {
 			out.Ended = append(out.Ended, one.Session)
 		}
+		var recovered []audit.Entry
+		if with.recovers {
+			if out.Ended, recovered, err = completeRecovery(t, user.ID, with.ref, s, out.Ended); err != nil {
+				return err
+			}
+			out.Recovered = true
+		}
+		if out.Suggest, err = suggest(t, with, s); err != nil {
+			return err
+		}
 		if err := addGroups(t, &user, groups); err != nil {
 			return err
 		}
 		out.User = user
-		if err := appendTrail(t, user.ID, concat([]audit.Entry{entry}, more, used, replaced)...); err != nil {
+		if err := appendTrail(t, user.ID, concat([]audit.Entry{entry}, more, used, replaced, recovered)...); err != nil {
 			return err
 		}
 		// After the replaced session, which may be one of the account that goes.
@@ -149,6 +166,19 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...a
 		_, _ = db.scrub(ctx) // or ExpireSessions will: the user is erased either way
 	}
 	return out, nil
+}
+
+const sqlSuggested = `UPDATE users SET suggested_at = ? WHERE id = ?
+AND (SELECT count(*) FROM credentials WHERE user_id = users.id AND effective_at IS NULL) = 1`
+
+// suggest reports whether it is time to suggest a second passkey, and notes that it
+// was. That is no act and leaves no entry.
+func suggest(t *tx, u used, s SignIn) (bool, error) {
+	if s.SuggestAfter.IsZero() || s.Credential.BackupState() || !u.suggested.Before(s.SuggestAfter) {
+		return false, nil
+	}
+	n, err := t.exec(sqlSuggested, stamp(t.now), u.ID)
+	return n == 1, err
 }
 
 const sqlConsume = "INSERT INTO challenges (challenge, expires_at) VALUES (?, ?) ON CONFLICT (challenge) DO NOTHING"

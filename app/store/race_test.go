@@ -6,7 +6,7 @@ import "flag"
 
 func init() {
 	thin = 20
-	if err := flag.Set("rapid.checks", "20"); err != nil {
+	if err := flag.Set("rapid.checks", "5"); err != nil {
 		panic(err)
 	}
 }

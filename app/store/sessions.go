@@ -11,25 +11,27 @@ import (
 
 var _ session.Store = (*DB)(nil)
 
-const sqlSession = `SELECT sessions.id, sessions.user_id, sessions.credential, sessions.created_at, sessions.seen_at,
-sessions.expires_at, sessions.auth_time, sessions.user_verified, sessions.network, sessions.browser, sessions.system, ` +
-	userColumns + " FROM sessions JOIN users ON users.id = sessions.user_id WHERE sessions.id = ?"
+const sessionColumns = `sessions.id, sessions.user_id, sessions.credential, sessions.created_at, sessions.seen_at,
+sessions.expires_at, sessions.auth_time, sessions.user_verified, sessions.network, sessions.browser, sessions.system`
 
-// sessionFields are the destinations of sqlSession.
-func sessionFields(s *session.Session, u *account.User) []any {
-	return append([]any{
+// sessionFields are the destinations of sessionColumns.
+func sessionFields(s *session.Session) []any {
+	return []any{
 		&s.ID, &s.UserID, &s.Credential, (*stamp)(&s.CreatedAt), (*stamp)(&s.SeenAt),
 		(*stamp)(&s.ExpiresAt), (*stamp)(&s.AuthTime), &s.UserVerified,
 		&s.Client.Network, &s.Client.Browser, &s.Client.System,
-	}, userFields(u)...)
+	}
 }
+
+const sqlSession = "SELECT " + sessionColumns + ", " + userColumns +
+	" FROM sessions JOIN users ON users.id = sessions.user_id WHERE sessions.id = ?"
 
 // Session returns the session with the id and its user, whether or not it has
 // expired; session.ErrNone when there is no such row.
 func (db *DB) Session(ctx context.Context, id string) (session.Session, account.User, error) {
 	var s session.Session
 	var u account.User
-	found, err := db.row(ctx, sqlSession, []any{id}, sessionFields(&s, &u)...)
+	found, err := db.row(ctx, sqlSession, []any{id}, append(sessionFields(&s), userFields(&u)...)...)
 	switch {
 	case err != nil:
 		return session.Session{}, account.User{}, err
@@ -39,22 +41,50 @@ func (db *DB) Session(ctx context.Context, id string) (session.Session, account.
 	return s, u, nil
 }
 
+// The unary plus keeps the planner from the indexes over everyone's sessions.
+const sqlSessions = "SELECT " + sessionColumns + ` FROM sessions
+WHERE user_id = ?1 AND +expires_at > ?2 AND +seen_at > ?3`
+
+// Sessions returns the user's sessions that at the time now are neither at their
+// cap nor idle for the time given, in no order.
+func (db *DB) Sessions(ctx context.Context, userID string, now time.Time, idle time.Duration) ([]session.Session, error) {
+	var all []session.Session
+	err := db.rows(ctx, sqlSessions, []any{userID, stamp(now), stamp(now.Add(-idle))}, func(scan func(...any) error) error {
+		var s session.Session
+		if err := scan(sessionFields(&s)...); err != nil {
+			return err
+		}
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
 // proven returns the user of a session that has neither ended nor reached its cap
 // and whose passkey was used at the time since or later; session.ErrNone,
 // session.ErrStale. The zero time is a caller's mistake and too late for anyone.
 func proven(t *tx, id string, since time.Time) (account.User, error) {
-	var s session.Session
-	var u account.User
-	found, err := t.row(sqlSession, []any{id}, sessionFields(&s, &u)...)
+	s, u, err := openSession(t, id)
 	switch {
 	case err != nil:
 		return account.User{}, err
-	case !found || !t.now.Before(s.ExpiresAt):
-		return account.User{}, session.ErrNone
 	case since.IsZero() || s.AuthTime.Before(exact(since)):
 		return account.User{}, session.ErrStale
 	}
 	return u, nil
+}
+
+// openSession returns a session that has neither ended nor reached its cap, and
+// its user; session.ErrNone.
+func openSession(t *tx, id string) (s session.Session, u account.User, err error) {
+	found, err := t.row(sqlSession, []any{id}, append(sessionFields(&s), userFields(&u)...)...)
+	if err == nil && (!found || !t.now.Before(s.ExpiresAt)) {
+		err = session.ErrNone
+	}
+	return s, u, err
 }
 
 const sqlInsertSession = `INSERT INTO sessions (id, user_id, credential, created_at, seen_at, expires_at, auth_time,
@@ -101,17 +131,29 @@ func deleteSession(t *tx, id string) (s session.Session, found bool, err error) 
 	return s, found, err
 }
 
-const sqlDeleteCredentialSessions = "DELETE FROM sessions WHERE credential = ? RETURNING id"
+const (
+	sqlDeleteCredentialSessions = "DELETE FROM sessions WHERE credential = ? RETURNING id"
+	sqlDeleteOtherSessions      = "DELETE FROM sessions WHERE user_id = ? AND id <> ? RETURNING id"
+)
 
-// revokeSessions removes the sessions that a passkey opened and returns their ids.
-func revokeSessions(t *tx, credential string) (ended []string, err error) {
-	err = t.rows(sqlDeleteCredentialSessions, []any{credential}, func(scan func(...any) error) error {
+// deleteSessions removes the sessions that the query does and returns their ids.
+func deleteSessions(t *tx, query string, args ...any) (ended []string, err error) {
+	err = t.rows(query, args, func(scan func(...any) error) error {
 		var id string
 		err := scan(&id)
 		ended = append(ended, id)
 		return err
 	})
 	return ended, err
+}
+
+// revoked are the entries of sessions of a user that were ended.
+func revoked(userID string, ended []string, reason string, client audit.Client) []audit.Entry {
+	entries := make([]audit.Entry, len(ended))
+	for i, id := range ended {
+		entries[i] = audit.Entry{Kind: audit.SessionRevoked, Actor: userID, Session: id, Reason: reason, Client: client}
+	}
+	return entries
 }
 
 // Each batch of ExpireSessions is one unit, small enough that a sign-in that

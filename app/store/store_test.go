@@ -147,6 +147,19 @@ func (db *DB) counts(t testing.TB) map[string]int {
 	return all
 }
 
+// contents is all that the tables hold, by their names.
+func (db *DB) contents(t testing.TB) map[string][][]any {
+	t.Helper()
+	names := must[table](t)(readTable(t.Context(), db.reads, "sqlite_schema"))
+	all := map[string][][]any{}
+	for _, row := range names.rows {
+		if kind, name := row[0].(string), row[1].(string); kind == "table" && !strings.HasPrefix(name, "sqlite_") {
+			all[name] = must[table](t)(readTable(t.Context(), db.reads, name)).rows
+		}
+	}
+	return all
+}
+
 func must[T any](t testing.TB) func(v T, err error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -157,9 +170,18 @@ func must[T any](t testing.TB) func(v T, err error) T {
 	}
 }
 
+// isErr is errors.Is, and compares an account.EarlyError by what it says.
+func isErr(err, target error) bool {
+	var got, want *account.EarlyError
+	if errors.As(target, &want) {
+		return errors.As(err, &got) && *got == *want
+	}
+	return errors.Is(err, target)
+}
+
 func wantErr(t testing.TB, err, target error) {
 	t.Helper()
-	if !errors.Is(err, target) {
+	if !isErr(err, target) {
 		t.Fatalf("got error %v, want %v", err, target)
 	}
 }
@@ -289,7 +311,12 @@ func TestReadsOfNothing(t *testing.T) {
 		wantErr(t, err, account.ErrNotFound)
 		_, err = db.Invitation(ctx, id)
 		wantErr(t, err, account.ErrNotFound)
+		_, _, err = db.Recovery(ctx, id)
+		wantErr(t, err, account.ErrNotFound)
 	}
+	_, _, err = db.Waiting(ctx, "x")
+	wantErr(t, err, account.ErrNotFound)
+	equal(t, len(must[[]session.Session](t)(db.Sessions(ctx, "x", epoch, time.Hour))), 0)
 	_, _, err = db.Session(ctx, "x")
 	wantErr(t, err, session.ErrNone)
 	equal(t, len(must[[]account.Credential](t)(db.Credentials(ctx, "x"))), 0)
@@ -691,33 +718,89 @@ func TestNoActWithoutRecord(t *testing.T) {
 	c := newClock()
 	db := openAt(t, url, c.Now)
 	ctx := t.Context()
-	r := registration("1", c.Now())
-	must[account.User](t)(db.Register(ctx, r, registered("1")))
+	r := register(t, db, c, "1")
 	second := add(t, db, c, "second", r.Session.ID)
-	credentials := must[[]account.Credential](t)(db.Credentials(ctx, r.User.ID))
-	outside := other(t, url)
-	if _, err := outside.Exec("CREATE TRIGGER broken BEFORE INSERT ON trail_leaves BEGIN SELECT RAISE(ABORT, 'no records today'); END"); err != nil {
+	owner := register(t, db, c, "owner")
+	must[account.User](t)(db.SetGroups(ctx, "cedar-owner", []string{account.Owner}, false, groupsSet))
+	register(t, db, c, "disabled")
+	if _, _, err := db.DisableUser(ctx, "cedar-disabled", false, disabled); err != nil {
 		t.Fatal(err)
 	}
-	before := db.counts(t)
-	_, err1 := db.Register(ctx, registration("2", c.Now()), registered("2"))
-	_, err2 := db.SignIn(ctx, signIn("3", r.Credential, c.Now()), signedIn("3"))
-	err3 := db.EndSession(ctx, r.Session.ID, audit.Entry{Kind: audit.SignedOut})
-	err4 := db.Invite(ctx, account.Invitation{TokenHash: []byte("hash")}, audit.Entry{Kind: audit.InvitationMade})
-	_, err5 := db.ExpireSessions(ctx, 0)
-	err6 := recorded(db, audit.Entry{Kind: audit.SignInRefused})
-	_, _, err7 := db.AddCredential(ctx, addition("7", r.Session.ID, c.Now()), passkeyAdded)
-	_, err8 := db.RenameCredential(ctx, r.User.ID, second.ID, "Another name", passkeyRenamed)
-	_, err9 := db.RemoveCredential(ctx, removal(second.ID, r.Session.ID, c.Now()), passkeyRemoved)
-	for i, err := range []error{err1, err2, err3, err4, err5, err6, err7, err8, err9} {
-		if err == nil || errors.Is(err, ErrUnavailable) {
-			t.Errorf("act %d: got error %v", i+1, err)
+	register(t, db, c, "recovers")
+	waits := begin(t, db, c, "cedar-recovers", "waits")
+	c.Advance(day)
+	asks, ownerAsks := opened(t, db, c, "asks", r.Credential), opened(t, db, c, "owner asks", owner.Credential)
+	begin(t, db, c, "cedar-1", "waits for 1")
+	offer(t, db, c, "cedar-owner", "offered")
+	user := func(_ account.User, err error) error { return err }
+	up := func(act Act, more ...audit.Entry) func() error {
+		return func() error {
+			_, err := db.StepUp(ctx, stepUp("up", asks, r.Credential, act, c.Now()), steppedUp, more...)
+			return err
 		}
 	}
-	equal(t, db.counts(t), before)
-	equal(t, must[[]account.Credential](t)(db.Credentials(ctx, r.User.ID)), credentials)
+	ownerUp := func(act Act) func() error {
+		return func() error {
+			_, err := db.StepUp(ctx, stepUp("up", ownerAsks, owner.Credential, act, c.Now()), steppedUp)
+			return err
+		}
+	}
+	outside := other(t, url)
+	if _, err := outside.Exec("CREATE TRIGGER broken BEFORE INSERT ON trail_leaves WHEN NEW.kind <> 'session.stepped_up' BEGIN SELECT RAISE(ABORT, 'no records today'); END"); err != nil {
+		t.Fatal(err)
+	}
+	before := db.contents(t)
+	for name, act := range map[string]func() error{
+		"register": func() error { return user(db.Register(ctx, registration("2", c.Now()), registered("2"))) },
+		"sign in":  func() error { _, err := db.SignIn(ctx, signIn("3", r.Credential, c.Now()), signedIn("3")); return err },
+		"recover":  func() error { _, err := db.SignIn(ctx, signIn("3", waits, c.Now()), signedIn("3")); return err },
+		"end":      func() error { return db.EndSession(ctx, asks, audit.Entry{Kind: audit.SignedOut}) },
+		"expire":   func() error { _, err := db.ExpireSessions(ctx, 0); return err },
+		"invite": func() error {
+			return db.Invite(ctx, account.Invitation{TokenHash: []byte("hash")}, audit.Entry{Kind: audit.InvitationMade})
+		},
+		"record": func() error { return recorded(db, audit.Entry{Kind: audit.SignInRefused}) },
+		"add": func() error {
+			_, _, err := db.AddCredential(ctx, addition("7", asks, c.Now()), passkeyAdded)
+			return err
+		},
+		"rename passkey": func() error {
+			_, err := db.RenameCredential(ctx, r.User.ID, second.ID, "x", passkeyRenamed)
+			return err
+		},
+		"remove": func() error {
+			_, err := db.RemoveCredential(ctx, removal(second.ID, asks, c.Now()), passkeyRemoved)
+			return err
+		},
+		"offer": func() error {
+			return user(db.OfferRecovery(ctx, "cedar-owner", recovery("x", c.Now()), recoveryOffered))
+		},
+		"begin": func() error {
+			_, _, err := db.BeginRecovery(ctx, recovering("offered", c.Now()), recoveryBegun)
+			return err
+		},
+		"disable":    func() error { _, _, err := db.DisableUser(ctx, "cedar-1", false, disabled); return err },
+		"enable":     func() error { return user(db.EnableUser(ctx, "cedar-disabled", enabled)) },
+		"groups":     func() error { return user(db.SetGroups(ctx, "cedar-1", []string{"x"}, false, groupsSet)) },
+		"revoke":     func() error { _, _, err := db.RevokeSessions(ctx, "cedar-1", "x"); return err },
+		"revoke all": func() error { _, err := db.RevokeAllSessions(ctx, "x"); return err },
+		"erase": func() error {
+			_, _, err := db.EraseUser(ctx, Erasure{Name: "cedar-1"}, audit.Entry{Kind: audit.Erased})
+			return err
+		},
+		"step up": up(Prove{}, audit.Entry{Kind: audit.BackupEligibleChanged}), "step up: end others": up(EndOthers{}), "step up: rename": up(Rename{"x"}), "step up: erase": up(EraseSelf{}),
+		"step up: remove": up(RemovePasskey{refOf("second")}), "step up: rename passkey": up(RenamePasskey{refOf("second"), "x"}),
+		"step up: cancel": up(CancelRecovery{}), "step up: invite": ownerUp(MakeInvitation{account.Invitation{TokenHash: []byte("hash")}}),
+		"step up: offer": ownerUp(MakeRecovery{"cedar-1", recovery("x", c.Now())}),
+	} {
+		if err := act(); err == nil || errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no records today") {
+			t.Errorf("%s: got error %v", name, err)
+		}
+		equal(t, db.contents(t), before)
+	}
 	if _, err := outside.Exec("DROP TRIGGER broken"); err != nil {
 		t.Fatal(err)
 	}
 	must[account.User](t)(db.Register(ctx, registration("2", c.Now()), registered("2")))
+	checkInvariants(t, db)
 }

@@ -7,11 +7,11 @@ import (
 	"bio/app/audit"
 )
 
-const userColumns = "users.id, users.handle, users.name, users.groups, users.created_at"
+const userColumns = "users.id, users.handle, users.name, users.groups, users.created_at, users.disabled_at"
 
 // userFields are the destinations of userColumns.
 func userFields(u *account.User) []any {
-	return []any{&u.ID, &u.Handle, &u.Name, (*list)(&u.Groups), (*stamp)(&u.CreatedAt)}
+	return []any{&u.ID, &u.Handle, &u.Name, (*list)(&u.Groups), (*stamp)(&u.CreatedAt), (*stamp)(&u.DisabledAt)}
 }
 
 const sqlUser = "SELECT " + userColumns + " FROM users WHERE id = ?"
@@ -72,11 +72,6 @@ func duplicate(t *tx, s SignIn) (u account.User, found bool, err error) {
 	return u, true, nil
 }
 
-const (
-	sqlUserNamed  = "SELECT " + userColumns + " FROM users WHERE name = ?"
-	sqlOtherOwner = `SELECT EXISTS (SELECT 1 FROM users, json_each(groups) WHERE users.id <> ? AND json_each.value = ?)`
-)
-
 // Erasure names the user to be erased, in any case of letters.
 type Erasure struct {
 	Name      string
@@ -90,20 +85,12 @@ type Erasure struct {
 // WAL: it goes with the next ExpireSessions.
 func (db *DB) EraseUser(ctx context.Context, e Erasure, entry audit.Entry) (u account.User, clean bool, err error) {
 	err = db.write(ctx, func(t *tx) error {
-		found, err := t.row(sqlUserNamed, []any{e.Name}, userFields(&u)...)
-		switch {
-		case err != nil:
+		if u, err = userNamed(t, e.Name); err != nil {
 			return err
-		case !found:
-			return account.ErrNotFound
 		}
-		if u.In(account.Owner) && !e.LastOwner {
-			var other bool
-			if _, err := t.row(sqlOtherOwner, []any{u.ID, account.Owner}, &other); err != nil {
+		if !e.LastOwner {
+			if err := anotherOwner(t, u); err != nil {
 				return err
-			}
-			if !other {
-				return account.ErrLastOwner
 			}
 		}
 		_, err = removeUser(t, u.ID, entry)
@@ -117,7 +104,38 @@ func (db *DB) EraseUser(ctx context.Context, e Erasure, entry audit.Entry) (u ac
 }
 
 const (
+	sqlUserNamed  = "SELECT " + userColumns + " FROM users WHERE name = ?"
+	sqlOtherOwner = `SELECT EXISTS (SELECT 1 FROM users, json_each(groups)
+WHERE users.id <> ? AND json_each.value = ? AND users.disabled_at IS NULL)`
+)
+
+// userNamed returns the user of that name, in any case of letters;
+// account.ErrNotFound when there is none.
+func userNamed(t *tx, name string) (u account.User, err error) {
+	found, err := t.row(sqlUserNamed, []any{name}, userFields(&u)...)
+	if err == nil && !found {
+		err = account.ErrNotFound
+	}
+	return u, err
+}
+
+// anotherOwner is account.ErrLastOwner when u is an owner, and nobody else is one
+// who can sign in.
+func anotherOwner(t *tx, u account.User) error {
+	if !u.In(account.Owner) {
+		return nil
+	}
+	var other bool
+	_, err := t.row(sqlOtherOwner, []any{u.ID, account.Owner}, &other)
+	if err == nil && !other {
+		err = account.ErrLastOwner
+	}
+	return err
+}
+
+const (
 	sqlDeleteUserSessions    = "DELETE FROM sessions WHERE user_id = ? RETURNING id"
+	sqlDeleteUserRecovery    = "DELETE FROM recoveries WHERE user_id = ?"
 	sqlDeleteUserCredentials = "DELETE FROM credentials WHERE user_id = ?"
 	sqlDeleteUser            = "DELETE FROM users WHERE id = ?"
 )
@@ -130,13 +148,8 @@ func removeUser(t *tx, id string, entry audit.Entry) (ended []string, err error)
 	if err := appendTrail(t, "", entry); err != nil {
 		return nil, err
 	}
-	err = t.rows(sqlDeleteUserSessions, []any{id}, func(scan func(...any) error) error {
-		var id string
-		err := scan(&id)
-		ended = append(ended, id)
-		return err
-	})
-	for _, query := range []string{sqlDeleteUserCredentials, sqlDeleteUser, sqlDropKey, sqlDropPayloads} {
+	ended, err = deleteSessions(t, sqlDeleteUserSessions, id)
+	for _, query := range []string{sqlDeleteUserRecovery, sqlDeleteUserCredentials, sqlDeleteUser, sqlDropKey, sqlDropPayloads} {
 		if err == nil {
 			_, err = t.exec(query, id)
 		}
