@@ -6,6 +6,8 @@
   const PKC = self.PublicKeyCredential
   const capabilities = PKC?.getClientCapabilities?.().catch(() => {})
   const all = selector => document.querySelectorAll(selector)
+  const forms = all('form[data-options]')
+  let busy // the page's: one press at a time
 
   // This page answers a post: from now on a reload is a plain GET.
   if (body.dataset.here) history.replaceState(null, '', body.dataset.here)
@@ -22,13 +24,13 @@
     for (const place of all('[data-name]')) place.textContent = name
   }
 
-  for (const form of all('form[data-options]')) {
+  for (const form of forms) {
     const { dataset } = form
     const button = form.querySelector('button')
     let options = JSON.parse(dataset.options)
     let born = Date.now()
     let rest = 0
-    let busy, renewing, asked
+    let renewing, asked
 
     const idle = () => {
       busy = 0
@@ -39,16 +41,17 @@
     const old = share => Date.now() - born > options.ttl * share
     const renew = () => renewing ||= (async () => {
       const reply = await fetch(dataset.ceremony || '/ceremony').catch(() => { throw { name: 'offline' } })
-      if (!reply.ok) throw { name: 'later' }
+      if (!reply.ok) throw { name: reply.status == 401 ? 'out' : 'later' }
       options = await reply.json()
       born = Date.now()
     })().finally(() => { renewing = 0 })
 
     const ask = async (mode, more) => {
       asked = mode
-      const publicKey = { ...options[mode] }
+      const publicKey = structuredClone(options[mode])
+      const { user, allowCredentials = [], excludeCredentials = [] } = publicKey
       publicKey.challenge = decode(publicKey.challenge)
-      if (publicKey.user) publicKey.user = { ...publicKey.user, id: decode(publicKey.user.id) }
+      for (const named of [user, ...allowCredentials, ...excludeCredentials]) if (named) named.id = decode(named.id)
       const { id, rawId, type, response } = await navigator.credentials[mode]({ publicKey, ...more })
       const sent = {}
       for (const member of ['clientDataJSON', 'attestationObject', 'authenticatorData', 'signature', 'userHandle']) {
@@ -64,10 +67,13 @@
       }, 15000)
     }
 
-    // Only what the browser says at once, without having asked anyone, means that
-    // no passkey is here. After its own half second of looking it does not know,
-    // and is asked once more.
+    // With both kinds of options the press finds out which one it is: only what the
+    // browser says at once, without having asked anyone, means that no passkey is
+    // here. After its own half second of looking it does not know, and is asked once
+    // more.
     const press = async () => {
+      if (!options.get) return ask('create')
+      if (!options.create) return ask('get')
       for (let again = 0; (await capabilities)?.immediateGet; again++) {
         if (!navigator.userActivation.isActive) throw { name: 'ready' }
         const began = Date.now()
@@ -89,18 +95,21 @@
       asked = ''
       button.setAttribute('aria-busy', true)
       say('waiting')
-      const mode = event.submitter?.dataset.mode || dataset.mode
+      button.scrollIntoView({ block: 'nearest' }) // from under the line
+      const mode = event.submitter?.dataset.mode
       try {
         if (old(.5)) await renew()
         await (mode ? ask(mode) : press())
       } catch ({ name }) {
         idle()
+        if (name == 'out') return form.submit() // signed out: the answer says so
         const what = {
-          NotAllowedError: 'dismissed', AbortError: 'dismissed', SecurityError: 'elsewhere', offline: name, later: name, ready: name,
+          NotAllowedError: 'dismissed', AbortError: 'dismissed', SecurityError: 'elsewhere', InvalidStateError: 'held', offline: name, later: name, ready: name,
         }[name] || 'failed'
         say(what, name)
         if (asked && what != 'elsewhere') for (const other of all('button[data-mode]')) {
-          other.hidden = other.dataset.mode == asked || 'closed' in dataset && other.dataset.mode == 'create'
+          const { mode } = other.dataset
+          other.hidden = mode == asked || !options[mode] || 'closed' in dataset && mode == 'create'
         }
       }
     }
@@ -116,7 +125,8 @@
           say()
           born = 0
         }
-        if (busy || document.hidden || !old(.3) || Date.now() < rest) return
+        // Among several forms only the one that the person comes to.
+        if (busy || document.hidden || !old(.3) || Date.now() < rest || forms[1] && !form.contains(event.target)) return
         rest = Date.now() + 5000
         renew().catch(() => {})
       })

@@ -69,11 +69,14 @@ export interface SignInOptions {
  * - `expired`: it took too long; ask the person to try again
  * - `reauthentication_required`: call `signIn`, and then this again
  * - `refused`: that passkey was not accepted
- * - `not_allowed`: no new accounts, an invitation that cannot be used, or a foreign page
+ * - `not_allowed`: no new accounts, an invitation that cannot be used, a disabled account, a
+ *   recovery that waits, or a foreign page
  * - `already_registered`: this device has a passkey for the account already
  * - `signed_out`: there is no session; call `signIn`
  * - `last_passkey`: the last passkey of an account cannot be deleted
+ * - `too_many_passkeys`: the account has as many passkeys as it can have
  * - `bad_name`: a name that cannot be
+ * - `no_cookie`: the browser keeps Bio's cookies back, as from a page of another site
  * - `too_many`: too many attempts; wait
  * - `unavailable`: Bio cannot be reached, or not now
  * - `failed`: anything else; `detail` and `cause` say what
@@ -89,7 +92,9 @@ export type PasskeyErrorCode =
   | 'already_registered'
   | 'signed_out'
   | 'last_passkey'
+  | 'too_many_passkeys'
   | 'bad_name'
+  | 'no_cookie'
   | 'too_many'
   | 'unavailable'
   | 'failed'

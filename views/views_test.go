@@ -8,6 +8,7 @@ import (
 	"flag"
 	"io"
 	"iter"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,8 +44,74 @@ func static(text string, err error) templ.Component {
 	})
 }
 
+const proof = `{"get":{"challenge":"Y2hhbGxlbmdl","rpId":"localhost","allowCredentials":[{"type":"public-key","id":"AAAA"}]},"ttl":300000}`
+
+var at = time.Date(2026, 11, 21, 15, 31, 7, 0, time.FixedZone("CET", 3600))
+
+var acts = []Activity{
+	{Words: "Signed in with Firefox on Linux, from 203.0.113.0/24", When: "3 minutes ago", At: at},
+	{Words: "Refused a sign-in from 2001:db8:1234::/48: the signature was wrong", When: "yesterday", At: at.AddDate(0, 0, -1), Alarming: true},
+}
+
+func recovering(by string) *Recovery {
+	return &Recovery{
+		By: by, Begun: Moment{at.Add(-time.Hour), "an hour ago"}, Due: Moment{at.Add(23 * time.Hour), "in 23 hours"},
+		Cancel: Press{"/account/recovery/cancel", proof},
+	}
+}
+
+// manage is the page of a person with n passkeys and as many sessions.
+func manage(n int) *Manage {
+	now := Moment{at, "just now"}
+	m := &Manage{
+		Passkeys: []Passkey{
+			{Name: "iCloud Keychain", Synced: true, BackedUp: true, Here: true, Created: Moment{at.AddDate(0, -8, 0), "8 months ago"}, LastUsed: now},
+			{Name: "YubiKey 5", Created: Moment{at.AddDate(0, -8, 0), "8 months ago"}, LastUsed: Moment{at.AddDate(0, 0, -1), "yesterday"}},
+			{Name: "Windows Hello", Synced: true, Created: Moment{at.AddDate(0, 0, -3), "3 days ago"}},
+			{Name: "My other phone & <its very-long-name-that-has-no-place-to-break>", Synced: true, BackedUp: true, Created: now, LastUsed: now},
+		}[:n],
+		Add: Press{"/account/passkeys/add", proof},
+		Sessions: []Session{
+			{Client: "Firefox on Linux, from 203.0.113.0/24", This: true, Began: Moment{at.Add(-time.Hour), "an hour ago"}, Seen: now},
+			{Client: "Safari on iOS, from 2001:db8:1234::/48", Began: Moment{at.Add(-9 * time.Hour), "9 hours ago"}, Seen: Moment{at.Add(-time.Hour), "an hour ago"}, End: "/account/sessions/s1/end"},
+			{Began: Moment{at.Add(-20 * time.Hour), "20 hours ago"}, Seen: Moment{at.Add(-19 * time.Hour), "19 hours ago"}, End: "/account/sessions/s2/end"},
+			{Client: "Chrome on Android", Began: Moment{at.Add(-22 * time.Hour), "22 hours ago"}, Seen: Moment{at.Add(-22 * time.Hour), "22 hours ago"}, End: "/account/sessions/s3/end"},
+		}[:n],
+		Rename: Press{"/account/name", proof},
+		Erase:  Press{"/account/erase", proof},
+	}
+	for i := range m.Passkeys {
+		id := "/account/passkeys/" + string("pqrs"[i])
+		m.Passkeys[i].Rename = Press{id + "/rename", proof}
+		if n > 1 {
+			m.Passkeys[i].Remove = &Press{id + "/remove", proof}
+		}
+	}
+	if n > 1 {
+		m.EndOthers = &Press{"/account/sessions/end-others", proof}
+	}
+	return m
+}
+
 func pages() map[string]templ.Component {
 	first := Ceremony{Options: options}
+	account := Account{Name: "cedar-otter-42", Activity: acts, Newest: true, Older: "/account?before=17"}
+	one := account
+	one.Manage = manage(1)
+	full := account
+	full.Manage, full.Notice, full.Here, full.Signals = manage(4), "Your passkey is now called “Blue key”.", "/account", signals
+	full.Recovery = recovering("Chrome on Android, from 203.0.113.0/24")
+	owner := one
+	owner.Notice, owner.Here, owner.Manage = "The invitation is made. Its link is below, under Other people.", "/account", manage(2)
+	owner.Manage.Proven, owner.Manage.Owner = true, &Owner{
+		Invite: Press{"/account/invite", proof}, Recover: Press{"/account/recover", proof},
+		Link:   "https://bio.example.com/?invite=dG9rZW4gb2YgYW4gaW52aXRhdGlvbg",
+		LinkIs: "It lets one person in, once, within 7 days.",
+	}
+	waiting := one
+	waiting.Recovery = recovering("")
+	past := account
+	past.Newest, past.Recovery = false, waiting.Recovery
 	home := Home{Account: "cedar-otter-42", Run: &Run{
 		ID: "k7q2", Agent: "brief", Status: "running", Final: ended("done", ""),
 		Events: events(
@@ -53,7 +120,13 @@ func pages() map[string]templ.Component {
 		),
 	}}
 	fresh := home
-	fresh.Undo, fresh.Here = &first, "/"
+	fresh.Undo, fresh.Here = &Ceremony{Options: proof, Known: true}, "/"
+	waits := home
+	waits.Recovery, waits.Here = recovering("Chrome on Android, from 203.0.113.0/24"), "/"
+	single := home
+	single.Suggest = &Press{"/account/passkeys/add", proof}
+	all := home
+	all.Recovery, all.Undo, all.Suggest, all.Notice = recovering(""), &Ceremony{Options: proof}, single.Suggest, "You are back in cedar-otter-42."
 	back := home
 	back.Notice, back.Signals, back.Here = "You are back in cedar-otter-42.", signals, "/"
 	kinds := home
@@ -67,11 +140,6 @@ func pages() map[string]templ.Component {
 			agent.Event{Kind: agent.Approval, Text: "deploy-bot waits for your approval."},
 		),
 	}
-	at := time.Date(2026, 11, 21, 15, 31, 7, 0, time.FixedZone("CET", 3600))
-	acts := []Activity{
-		{Words: "Signed in with Firefox on Linux, from 203.0.113.0/24", When: "3 minutes ago", At: at},
-		{Words: "Refused a sign-in from 2001:db8:1234::/48: the signature was wrong", When: "yesterday", At: at.AddDate(0, 0, -1), Alarming: true},
-	}
 	failure := func(status int, title, sentence, id string) templ.Component {
 		return FailurePage(Failure{Status: status, Title: title, Sentence: sentence, RequestID: id})
 	}
@@ -82,23 +150,34 @@ func pages() map[string]templ.Component {
 		"auth-closed":    Page(Auth{Ceremony: Ceremony{Options: options, Closed: true}}),
 		"auth-invited":   Page(Auth{Ceremony: Ceremony{Options: options, Invite: "dG9rZW4"}, Invited: "This link makes you an owner."}),
 		"auth-elsewhere": Page(Auth{Ceremony: first, Elsewhere: "https://bio.example.com"}),
-		"home":           HomePage(home),
-		"home-new":       HomePage(fresh),
-		"home-notice":    HomePage(back),
-		"home-kinds":     HomePage(kinds),
-		"home-no-run":    HomePage(Home{Account: "cedar-otter-42"}),
-		"account":        AccountPage(Account{Name: "cedar-otter-42", Activity: acts, Newest: true, Older: "/account?before=17"}),
-		"account-later":  AccountPage(Account{Name: "cedar-otter-42", Activity: acts[1:], Older: "/account?before=3&x=1"}),
-		"account-last":   AccountPage(Account{Name: "cedar-otter-42", Activity: acts[:1]}),
-		"account-new":    AccountPage(Account{Name: "cedar-otter-42", Newest: true}),
-		"account-past":   AccountPage(Account{Name: "cedar-otter-42"}),
-		"403":            failure(403, "Not from here", "That came from another site, so nothing was done.", ""),
-		"404":            failure(404, "Nothing here", "There is no page at this address.", ""),
-		"405":            failure(405, "Not that way", "This address does not take that kind of request.", ""),
-		"429":            failure(429, "Too many tries", "Try again in 30 seconds.", ""),
-		"500":            failure(500, "That went wrong", "Nothing was changed. Try again in a moment.", "01JD7Q2M8T"),
-		"503":            failure(503, "Not just now", "Nothing was changed. Try again in a few seconds.", "01JD7Q2M8T"),
-		"reload":         Reload(),
+		"auth-recovering": Page(Auth{
+			Ceremony: Ceremony{Options: `{"create":{"challenge":"Y2hhbGxlbmdl"},"ttl":300000}`, Recover: "dG9r+ZW4&x"},
+			Title:    "Recover an account", Invited: "This link brings you back into cedar-otter-42.",
+		}),
+		"home":                   HomePage(home),
+		"home-recovery":          HomePage(waits),
+		"home-suggest":           HomePage(single),
+		"home-all":               HomePage(all),
+		"home-new":               HomePage(fresh),
+		"home-notice":            HomePage(back),
+		"home-kinds":             HomePage(kinds),
+		"home-no-run":            HomePage(Home{Account: "cedar-otter-42"}),
+		"account":                AccountPage(one),
+		"account-full":           AccountPage(full),
+		"account-owner":          AccountPage(owner),
+		"account-recovery":       AccountPage(waiting),
+		"account-later":          AccountPage(Account{Name: "cedar-otter-42", Activity: acts[1:], Older: "/account?before=3&x=1"}),
+		"account-later-recovery": AccountPage(past),
+		"account-last":           AccountPage(Account{Name: "cedar-otter-42", Activity: acts[:1]}),
+		"account-new":            AccountPage(Account{Name: "cedar-otter-42", Newest: true, Manage: manage(1)}),
+		"account-past":           AccountPage(Account{Name: "cedar-otter-42"}),
+		"403":                    failure(403, "Not from here", "That came from another site, so nothing was done.", ""),
+		"404":                    failure(404, "Nothing here", "There is no page at this address.", ""),
+		"405":                    failure(405, "Not that way", "This address does not take that kind of request.", ""),
+		"429":                    failure(429, "Too many tries", "Try again in 30 seconds.", ""),
+		"500":                    failure(500, "That went wrong", "Nothing was changed. Try again in a moment.", "01JD7Q2M8T"),
+		"503":                    failure(503, "Not just now", "Nothing was changed. Try again in a few seconds.", "01JD7Q2M8T"),
+		"reload":                 Reload(),
 	}
 }
 
@@ -195,9 +274,6 @@ func TestPolicy(t *testing.T) {
 				case "h1":
 					headings++
 				case "script":
-					if strings.HasPrefix(name, "account") {
-						t.Error("a script on a page that needs none")
-					}
 					if src, _ := attr(n, "src"); n.FirstChild != nil || !strings.HasPrefix(src, "/assets/auth.") {
 						t.Errorf("script %q", src)
 					}
@@ -222,6 +298,49 @@ func TestPolicy(t *testing.T) {
 			}
 			if headings != 1 {
 				t.Errorf("%d h1", headings)
+			}
+		})
+	}
+}
+
+// TestForms checks that every press has the shape that the script and the server
+// take: a place for the credential, one button, and a ceremony of the same act.
+func TestForms(t *testing.T) {
+	own := map[string]string{"auth": "/ceremony?recover=dG9r%2BZW4%26x", "undo": "/ceremony?for=undo"}
+	for name, page := range pages() {
+		t.Run(name, func(t *testing.T) {
+			for form := range parse(t, text(t, page)).Descendants() {
+				if form.Data != "form" {
+					continue
+				}
+				id, _ := attr(form, "id")
+				action, _ := attr(form, "action")
+				_, press := attr(form, "data-options")
+				buttons, credentials := 0, 0
+				for n := range form.Descendants() {
+					kind, _ := attr(n, "type")
+					field, _ := attr(n, "name")
+					switch {
+					case n.Data == "button":
+						buttons++
+					case n.Data == "input" && kind == "hidden" && field == "credential":
+						credentials++
+					case n.Data == "input" && kind != "hidden":
+						if complete, _ := attr(n, "autocomplete"); n.Parent.Data != "label" || complete != "off" {
+							t.Errorf("%s: the field %s has no label, or is filled in by the browser", action, field)
+						}
+					}
+				}
+				if buttons != 1 || press != (credentials == 1) {
+					t.Errorf("%s: %d buttons, %d places for a credential", action, buttons, credentials)
+				}
+				want, ceremony := "/ceremony?for="+url.QueryEscape(action), must(attr(form, "data-ceremony"))
+				if id != "" {
+					want = own[id]
+				}
+				if press && ceremony != want && (id != "auth" || ceremony != "") {
+					t.Errorf("%s: its ceremony is %q, want %q", action, ceremony, want)
+				}
 			}
 		})
 	}
@@ -255,11 +374,20 @@ var hostile = []string{
 
 // filled are the pages with one value in every place that takes text.
 func filled(s string) map[string]templ.Component {
-	c := Ceremony{Options: s, ReturnTo: s, Invite: s}
+	c := Ceremony{Options: s, ReturnTo: s, Invite: s, Recover: s}
+	press, moment := Press{s, s}, Moment{at, s}
+	recovery := &Recovery{By: s, Begun: moment, Due: moment, Cancel: press}
+	manage := &Manage{
+		Passkeys:  []Passkey{{Name: s, Created: moment, LastUsed: moment, Rename: press, Remove: &press}},
+		Add:       press,
+		Sessions:  []Session{{Client: s, Began: moment, Seen: moment, End: s}},
+		EndOthers: &press, Rename: press, Erase: press,
+		Owner: &Owner{Invite: press, Recover: press, Link: s, LinkIs: s},
+	}
 	return map[string]templ.Component{
 		"auth":      Page(Auth{Ceremony: c, Notice: s, Invited: s, Signals: s, Here: s}),
 		"elsewhere": Page(Auth{Ceremony: c, Elsewhere: s}),
-		"home": HomePage(Home{Account: s, Undo: &c, Notice: s, Signals: s, Here: s, Run: &Run{
+		"home": HomePage(Home{Account: s, Recovery: recovery, Undo: &c, Suggest: &press, Notice: s, Signals: s, Here: s, Run: &Run{
 			ID: s, Agent: s, Status: s, Final: ended(s, s),
 			Events: events(
 				agent.Event{Text: s}, agent.Event{Kind: agent.Status, Text: s},
@@ -267,9 +395,10 @@ func filled(s string) map[string]templ.Component {
 				agent.Event{Kind: 99, Text: s},
 			),
 		}}),
-		"account": AccountPage(Account{Name: s, Older: s, Activity: []Activity{
-			{Words: s, When: s}, {Words: s, When: s, Alarming: true},
-		}}),
+		"account": AccountPage(Account{
+			Name: s, Notice: s, Here: s, Signals: s, Recovery: recovery, Manage: manage,
+			Older: s, Activity: []Activity{{Words: s, When: s}, {Words: s, When: s, Alarming: true}},
+		}),
 		"failure": FailurePage(Failure{Status: 400, Title: s, Sentence: s, RequestID: s}),
 	}
 }
@@ -311,6 +440,9 @@ func checkInert(t *testing.T, s string) {
 			if ok && n.Data == "a" && strings.HasPrefix(strings.ToLower(href), "javascript:") {
 				t.Errorf("%s: link to %q", name, href)
 			}
+			if action, ok := attr(n, "action"); ok && strings.HasPrefix(strings.ToLower(strings.TrimSpace(action)), "javascript:") {
+				t.Errorf("%s: form to %q", name, action)
+			}
 		}
 	}
 }
@@ -329,12 +461,16 @@ func TestHostile(t *testing.T) {
 			{"notice", inner(find(t, auth, "data-say", "notice"))},
 			{"return_to", must(attr(find(t, auth, "name", "return_to"), "value"))},
 			{"options", must(attr(find(t, auth, "id", "auth"), "data-options"))},
+			{"recover", must(attr(find(t, auth, "name", "recover"), "value"))},
 			{"account", must(attr(find(t, home, "data-account", ""), "data-account"))},
 			{"event", inner(find(t, home, "data-kind", "text"))},
 			{"data", inner(find(t, home, "data-kind", "data"))},
 			{"final", inner(find(t, home, "data-final", ""))},
 			{"name", must(attr(find(t, account, "data-account", ""), "data-account"))},
-			{"words", inner(find(t, account, "role", "list").FirstChild.FirstChild)},
+			{"passkey", inner(find(t, account, "class", "name"))},
+			{"link", inner(find(t, account, "id", "link"))},
+			{"rename", must(attr(find(t, account, "name", "name"), "value"))},
+			{"words", inner(find(t, find(t, account, "id", "activity"), "role", "list").FirstChild.FirstChild)},
 			{"when", inner(find(t, account, "datetime", ""))},
 		} {
 			if place.got != s {

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"hash"
 	"strings"
@@ -27,6 +28,13 @@ func UndoDuplicate(userID string) Purpose { return Purpose("undo-duplicate " + u
 
 // AddPasskey is the purpose of adding a passkey to the account of that user id.
 func AddPasskey(userID string) Purpose { return Purpose("add-passkey " + userID) }
+
+// Act is the purpose of one sensitive act of that user id: the address that it is
+// posted to names it, and the thing that it is about.
+func Act(userID, address string) Purpose { return Purpose("act " + userID + " " + address) }
+
+// Recover is the purpose of making a passkey by the recovery link with that hash.
+func Recover(tokenHash []byte) Purpose { return Purpose("recover " + hex.EncodeToString(tokenHash)) }
 
 // A challenge is issued (unix ms, 8 bytes) ‖ random (16) ‖ MAC (16), and behind
 // these, under the same MAC, what it carries: mostly nothing.

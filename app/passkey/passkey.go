@@ -177,15 +177,34 @@ func (rp *RelyingParty) prepare() error {
 	return nil
 }
 
+// pageOptions are an offer as a page carries it.
+type pageOptions struct {
+	Get    *requestOptions  `json:"get,omitempty"`
+	Create *creationOptions `json:"create,omitempty"`
+	TTL    int64            `json:"ttl"` // milliseconds
+}
+
 // OptionsJSON is the offer as a page carries it: {"get":…,"create":…,"ttl":ms},
 // with PublicKeyCredentialRequestOptionsJSON and
 // PublicKeyCredentialCreationOptionsJSON (WebAuthn L3 §5.1.8, §5.1.9).
 func (rp *RelyingParty) OptionsJSON(o Offer) []byte {
-	return marshal(struct {
-		Get    requestOptions  `json:"get"`
-		Create creationOptions `json:"create"`
-		TTL    int64           `json:"ttl"`
-	}{rp.request(o), rp.creation(o), rp.ttl.Milliseconds()})
+	get, create := rp.request(o), rp.creation(o, nil)
+	return marshal(pageOptions{&get, &create, rp.ttl.Milliseconds()})
+}
+
+// GetOptionsJSON is the offer as a page carries it where only a passkey that
+// exists will do: {"get":…,"ttl":ms}.
+func (rp *RelyingParty) GetOptionsJSON(o Offer) []byte {
+	get := rp.request(o)
+	return marshal(pageOptions{&get, nil, rp.ttl.Milliseconds()})
+}
+
+// CreateOptionsJSON is the offer as a page carries it where only a new passkey
+// will do, for ttl or for as long as a challenge lasts: {"create":…,"ttl":ms}. An
+// authenticator that has one of the passkeys in has makes no other.
+func (rp *RelyingParty) CreateOptionsJSON(o Offer, has []account.Credential, ttl time.Duration) []byte {
+	create := rp.creation(o, has)
+	return marshal(pageOptions{nil, &create, min(ttl, rp.ttl).Milliseconds()})
 }
 
 // RequestJSON is the offer for navigator.credentials.get() alone:
@@ -200,17 +219,9 @@ func (rp *RelyingParty) RequestJSON(o Offer) []byte {
 // {"publicKey": PublicKeyCredentialCreationOptionsJSON} (WebAuthn L3 §5.1.8). An
 // authenticator that has one of the passkeys in has makes no other.
 func (rp *RelyingParty) CreationJSON(o Offer, has []account.Credential) []byte {
-	options := rp.creation(o)
-	for _, c := range has {
-		one := protocol.CredentialDescriptor{Type: protocol.PublicKeyCredentialType, CredentialID: c.ID}
-		for _, t := range c.Transports {
-			one.Transport = append(one.Transport, protocol.AuthenticatorTransport(t))
-		}
-		options.CredentialExcludeList = append(options.CredentialExcludeList, one)
-	}
 	return marshal(struct {
 		PublicKey creationOptions `json:"publicKey"`
-	}{options})
+	}{rp.creation(o, has)})
 }
 
 func (rp *RelyingParty) request(o Offer) requestOptions {
@@ -219,10 +230,17 @@ func (rp *RelyingParty) request(o Offer) requestOptions {
 	return options
 }
 
-func (rp *RelyingParty) creation(o Offer) creationOptions {
+func (rp *RelyingParty) creation(o Offer, has []account.Credential) creationOptions {
 	options := rp.create
 	options.Challenge = o.Challenge
 	options.User = userEntity{ID: o.UserHandle, Name: o.Name, DisplayName: o.Name}
+	for _, c := range has {
+		one := protocol.CredentialDescriptor{Type: protocol.PublicKeyCredentialType, CredentialID: c.ID}
+		for _, t := range c.Transports {
+			one.Transport = append(one.Transport, protocol.AuthenticatorTransport(t))
+		}
+		options.CredentialExcludeList = append(options.CredentialExcludeList, one)
+	}
 	return options
 }
 

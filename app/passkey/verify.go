@@ -93,6 +93,17 @@ func (a *Answer) CredentialID() []byte {
 	return a.request.RawID
 }
 
+// WithoutCredProps forgets what the client says of the new credential's properties
+// (WebAuthn L3 §10.1.3). It decides nothing here, and libraries report it unasked;
+// every other extension that was not asked for is refused.
+func (a *Answer) WithoutCredProps() {
+	if a.creation != nil {
+		a.creation.ClientExtensionResults.CredProps = nil
+	} else {
+		a.request.ClientExtensionResults.CredProps = nil
+	}
+}
+
 // Registration is a verified new passkey.
 type Registration struct {
 	Challenge    []byte    // to be consumed with the registration
