@@ -84,6 +84,9 @@ type Input struct {
 	RunID  string // opaque, unique
 	User   User
 	Prompt string // what the person asked for; empty when the sign-in started the run
+	// TraceParent is the run's place in a trace (W3C Trace Context §3.2), to be
+	// passed on; or empty.
+	TraceParent string
 	// Memory is nil where the installation offers none, as this version does.
 	Memory Memory
 	// Authorize is nil where the installation offers none, as this version does.

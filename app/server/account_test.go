@@ -29,8 +29,16 @@ func (p *page) activity(t testing.TB) (acts []act, older string, newest bool) {
 	if p.status != http.StatusOK || p.account == "" {
 		t.Fatalf("/account answered %d as %q", p.status, p.account)
 	}
-	doc := must(html.Parse(strings.NewReader(p.body)))
-	for n := range doc.Descendants() {
+	var section *html.Node
+	for n := range must(html.Parse(strings.NewReader(p.body))).Descendants() {
+		if attributes(n)["id"] == "activity" {
+			section = n
+		}
+	}
+	if section == nil {
+		t.Fatal("no section of activity")
+	}
+	for n := range section.Descendants() {
 		switch {
 		case n.Type != html.ElementNode:
 		case n.Data == "li":
@@ -233,7 +241,25 @@ func TestActivity(t *testing.T) {
 		audit.SessionExpired: {
 			{audit.Record{Reason: "idle"}, "A session ended, because it was not used"}, {audit.Record{Reason: "cap"}, "A session ended, because its time was over"},
 		},
-		audit.SessionRevoked:        {{audit.Record{}, "Ended a session"}},
+		audit.SessionRevoked: {
+			{audit.Record{Reason: "command line"}, "An operator ended a session"},
+			{audit.Record{Reason: "account disabled"}, "An operator ended a session"},
+			{audit.Record{Reason: "from another session", Client: here}, "Ended a session with Firefox on Linux, from 203.0.113.0/24"},
+			{audit.Record{Reason: "passkey removed", Client: here}, "A session ended with its passkey with Firefox on Linux, from 203.0.113.0/24"},
+			{audit.Record{Reason: "recovery", Client: here}, "A session ended with the recovery with Firefox on Linux, from 203.0.113.0/24"},
+		},
+		audit.Renamed: {{audit.Record{Client: here, Detail: map[string]string{"from": "amber-otter-42", "to": "Nadia"}},
+			"Renamed this account to Nadia with Firefox on Linux, from 203.0.113.0/24"}},
+		audit.Disabled: {{audit.Record{}, "An operator disabled this account"}},
+		audit.Enabled:  {{audit.Record{}, "An operator enabled this account again"}},
+		audit.GroupsSet: {
+			{audit.Record{Detail: map[string]string{"were": "", "are": "dev ops"}}, "An operator set your groups: dev, ops"},
+			{audit.Record{Detail: map[string]string{"were": "dev", "are": ""}}, "An operator set your groups: none"},
+		},
+		audit.RecoveryOffered:       {{audit.Record{Reason: "account page"}, "An owner made a recovery link for this account"}},
+		audit.RecoveryBegun:         {{audit.Record{Client: here}, "Someone began to recover this account with Firefox on Linux, from 203.0.113.0/24"}},
+		audit.RecoveryCancelled:     {{audit.Record{Client: here}, "The recovery of this account was cancelled with Firefox on Linux, from 203.0.113.0/24"}},
+		audit.RecoveryCompleted:     {{audit.Record{Client: here}, "This account was recovered with a new passkey with Firefox on Linux, from 203.0.113.0/24"}},
 		audit.PasskeyAdded:          {{audit.Record{}, "Added a passkey"}},
 		audit.PasskeyRenamed:        {{audit.Record{}, "Renamed a passkey"}},
 		audit.PasskeyRemoved:        {{audit.Record{}, "Removed a passkey"}},

@@ -79,6 +79,9 @@ func (s *Server) beginRegister(c echo.Context) error {
 		if err != nil {
 			return err
 		}
+		if len(has) >= account.MaxCredentials { // said now, before there is a passkey too many
+			return account.ErrTooMany
+		}
 		offer := s.rp.OfferCarrying(passkey.AddPasskey(v.user.ID), s.cookies.binding(c.Response(), r), wanted.bytes())
 		offer.UserHandle, offer.Name = encode(v.user.Handle), v.user.Name
 		return c.JSONBlob(http.StatusOK, s.rp.CreationJSON(offer, has))
@@ -108,7 +111,11 @@ func (s *Server) finishRegister(c echo.Context) error {
 	}
 	v := visitOf(c)
 	if v.signedIn {
-		return s.addPasskey(c, binding)
+		in, err := s.add(c, binding)
+		if err != nil {
+			return err
+		}
+		return finished(c, in, nil)
 	}
 	reg, err := s.rp.Register(v.pressed.answer, passkey.SignIn, binding)
 	if err != nil {
@@ -129,32 +136,31 @@ func (s *Server) finishRegister(c echo.Context) error {
 	return finished(c, made, s.nameSignal(made.user))
 }
 
-// addPasskey adds a passkey to the account that is signed in.
-func (s *Server) addPasskey(c echo.Context, binding string) error {
+// add adds the passkey of the visit's press to the account that is signed in.
+func (s *Server) add(c echo.Context, binding string) (in entered, err error) {
 	r, v := c.Request(), visitOf(c)
 	if err := s.proven(v); err != nil {
-		return err
+		return entered{}, err
 	}
 	reg, err := s.rp.Register(v.pressed.answer, passkey.AddPasskey(v.user.ID), binding)
 	if err != nil {
-		return err
+		return entered{}, err
 	}
 	wanted, err := readIntent(reg.Carried)
 	if err != nil {
-		return err
+		return entered{}, err
 	}
 	reg.Credential.Name = cmp.Or(wanted.Name, reg.Credential.Name)
-	var in entered
 	in.user, in.with, err = s.db.AddCredential(r.Context(), store.Addition{
 		Challenge: reg.Challenge, Expires: reg.Expires,
 		SessionID: v.session.ID, Proven: s.now().Add(-proofFor), Credential: reg.Credential,
 	}, v.entry(audit.PasskeyAdded, r))
 	if err != nil {
-		return s.endedElsewhere(c, err)
+		return entered{}, s.endedElsewhere(c, err)
 	}
 	s.trail.grown()
 	s.metrics.presses.WithLabelValues("passkey added").Inc()
-	return finished(c, in, nil)
+	return in, nil
 }
 
 // beginSignIn answers POST /auth/webauthn/sign-in/begin with request options.
@@ -193,8 +199,9 @@ func (s *Server) readFinish(c echo.Context, registration bool) (binding string, 
 	case err != nil:
 		return "", err
 	case answer.IsRegistration() != registration:
-		return "", fmt.Errorf("%w: of the other ceremony", passkey.ErrMalformed)
+		return "", errOtherCeremony
 	}
+	answer.WithoutCredProps()
 	v.pressed = &pressed{answer: answer}
 	binding, ok := s.cookies.bound(r)
 	if !ok {

@@ -51,6 +51,11 @@ func (k cookies) set(w http.ResponseWriter, name, value string, site http.SameSi
 // signIn sets what a signed-in browser keeps.
 func (k cookies) signIn(w http.ResponseWriter, token string, age time.Duration) {
 	k.set(w, k.session, token, http.SameSiteStrictMode, age)
+	k.remember(w)
+}
+
+// remember sets what a browser keeps in which a passkey was used.
+func (k cookies) remember(w http.ResponseWriter) {
 	k.set(w, k.known, "1", http.SameSiteLaxMode, knownFor)
 }
 

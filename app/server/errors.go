@@ -29,6 +29,11 @@ var (
 	errNotFormFields = errors.New("server: form cannot be read")
 	errNotJSON       = errors.New("server: body is not one JSON object")
 	errMediaType     = errors.New("server: body is not JSON by its media type")
+	errNoRecovery    = errors.New("server: no recovery waits")
+	errNoAccount     = errors.New("server: no account of that name")
+	errClosed        = errors.New("server: registration is closed")
+	errDays          = errors.New("server: days of an invitation out of range")
+	errOtherCeremony = fmt.Errorf("%w: of the other ceremony", passkey.ErrMalformed)
 )
 
 // tooManyError says when the client may try again.
@@ -70,6 +75,18 @@ var outcomes = []struct {
 	{session.ErrNone, outcome{http.StatusUnauthorized, "signed_out", "Signed out", "You are signed out. Press Auth to sign in."}},
 	{session.ErrStale, outcome{http.StatusForbidden, "reauthentication_required", "Sign in again", "That needs a sign-in of the last five minutes. Sign in again, and repeat it."}},
 	{account.ErrLastCredential, outcome{http.StatusConflict, "last_passkey", "Your only passkey", "That is the only passkey of this account, and without it nobody could sign in. Add another one first."}},
+	{account.ErrOtherAccount, outcome{http.StatusUnauthorized, "refused", "Not accepted", "That passkey belongs to another account. Use one of this account’s."}},
+	{account.ErrDisabled, outcome{http.StatusForbidden, "disabled", "Disabled", "This account is disabled. Ask whoever runs this site."}},
+	{account.ErrRecovery, outcome{http.StatusForbidden, "recovery", "Not this link", "That recovery link was used already, was replaced by another one, or has expired. If you used it, press Auth when its time has come; otherwise ask for a new one."}},
+	{account.ErrNotOwner, outcome{http.StatusForbidden, "not_owner", "Not yours", "Only an owner of this site can do that."}},
+	{account.ErrLastOwner, outcome{http.StatusConflict, "last_owner", "The last owner", "Nobody else owns this site. Make another owner first, with an invitation to the group owner."}},
+	{account.ErrNameTaken, outcome{http.StatusConflict, "name_taken", "Another name", "Another account has that name. Choose another one."}},
+	{account.ErrBadUserName, outcome{http.StatusUnprocessableEntity, "bad_name", "Another name", "A name has 2 to 40 letters from a to z and digits, with single spaces, dots, hyphens and underscores between them. Choose another one."}},
+	{account.ErrBadGroup, outcome{http.StatusUnprocessableEntity, "bad_group", "Another group", "A group has up to 64 lower-case letters, digits, dots, hyphens and underscores, and begins with a letter or digit."}},
+	{errDays, outcome{http.StatusUnprocessableEntity, "bad_days", "Another time", "An invitation lasts 1 to 365 days."}},
+	{errClosed, outcome{http.StatusConflict, "registration_closed", "Closed", "Nobody new can come in here, so an invitation needs a group, for someone who has an account."}},
+	{errNoAccount, outcome{http.StatusNotFound, "not_found", "Not here", "There is no account of that name."}},
+	{errNoRecovery, outcome{http.StatusNotFound, "not_found", "Not here", "No recovery waits any more."}},
 	{account.ErrTooMany, outcome{http.StatusConflict, "too_many_passkeys", "Too many passkeys", "This account has as many passkeys as it can have. Remove one first."}},
 	{account.ErrBadName, outcome{http.StatusUnprocessableEntity, "bad_name", "Another name", "A passkey's name has 1 to 64 characters on one line. Choose another one."}},
 	{account.ErrNotFound, outcome{http.StatusNotFound, "not_found", "Not here", "You have no such passkey here."}},
@@ -89,6 +106,10 @@ func outcomeOf(err error) outcome {
 	var many *tooManyError
 	if errors.As(err, &many) {
 		return outcome{http.StatusTooManyRequests, "too_many", "Slow down", "Too many attempts from your network. Try again in " + inWords(many.wait) + "."}
+	}
+	var early *account.EarlyError
+	if errors.As(err, &early) {
+		return outcome{http.StatusForbidden, "recovery_waits", "Not yet", opensAt(early.EffectiveAt, early.Wait)}
 	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
@@ -141,6 +162,7 @@ func (s *Server) fail(err error, c echo.Context) {
 	if v.presses {
 		s.refused(c, o, err)
 	}
+	failure := views.FailurePage(views.Failure{Status: o.status, Title: o.title, Sentence: o.sentence, RequestID: v.requestID})
 	switch {
 	case c.Request().Method == http.MethodHead:
 		err = c.NoContent(o.status)
@@ -149,9 +171,11 @@ func (s *Server) fail(err error, c echo.Context) {
 	case v.presses:
 		err = s.refusedPress(c, o, err)
 	default:
-		err = s.render(c, o.status, views.FailurePage(views.Failure{
-			Status: o.status, Title: o.title, Sentence: o.sentence, RequestID: v.requestID,
-		}))
+		err = s.render(c, o.status, failure)
+	}
+	if err != nil && !c.Response().Committed { // the page needed what there is not
+		s.log.Error("error page", "error", err, "request", v.requestID)
+		err = s.render(c, o.status, failure)
 	}
 	if err != nil {
 		s.log.Error("error page", "error", err, "request", v.requestID)
@@ -170,6 +194,10 @@ func reason(err error) string {
 	if errors.As(err, &refusal) {
 		return refusal.Reason
 	}
+	var early *account.EarlyError
+	if errors.As(err, &early) {
+		return "recovery waits"
+	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		err = errTooLarge
@@ -185,7 +213,10 @@ func reason(err error) string {
 		{errNoBinding, "no binding"}, {errTooLarge, "too large"}, {store.ErrNamesTaken, "names taken"},
 		{errNotJSON, "malformed"}, {errMediaType, "media type"}, {session.ErrNone, "not signed in"}, {session.ErrStale, "proof too old"},
 		{account.ErrTooMany, "too many passkeys"}, {account.ErrBadName, "bad name"}, {account.ErrLastCredential, "last passkey"},
-		{account.ErrNotFound, "not found"},
+		{account.ErrNotFound, "not found"}, {account.ErrOtherAccount, "passkey of another account"}, {account.ErrDisabled, "account disabled"},
+		{account.ErrRecovery, "recovery link"}, {account.ErrNotOwner, "not an owner"}, {account.ErrLastOwner, "last owner"},
+		{account.ErrNameTaken, "name taken"}, {account.ErrBadUserName, "bad name"}, {account.ErrBadGroup, "bad group"},
+		{errDays, "bad days"}, {errClosed, "registration closed"}, {errNoAccount, "not found"}, {errNoRecovery, "not found"},
 	} {
 		if errors.Is(err, class.err) {
 			return class.name

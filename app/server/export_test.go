@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"bio/app/account"
 	"bio/app/audit"
 )
 
@@ -39,13 +40,22 @@ func CloseRuns(ctx context.Context, s *Server) error { return s.runs.Close(ctx) 
 // Activity says an act in words.
 func Activity(r audit.Record) string { return activity(r) }
 
+// Routes are the site map: the method and the path of each route, sorted.
+func Routes(s *Server) (all [][2]string) {
+	for _, r := range s.handler.(*echo.Echo).Routes() {
+		all = append(all, [2]string{r.Method, r.Path})
+	}
+	slices.SortFunc(all, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	return all
+}
+
 // Codes are those of all problems, sorted.
 func Codes() []string {
 	codes := map[string]bool{}
 	for _, o := range outcomes {
 		codes[o.code] = true
 	}
-	for _, err := range []error{echo.ErrNotFound, echo.ErrMethodNotAllowed, &tooManyError{}, errors.New("anything")} {
+	for _, err := range []error{echo.ErrNotFound, echo.ErrMethodNotAllowed, &tooManyError{}, &account.EarlyError{}, errors.New("anything")} {
 		codes[outcomeOf(err).code] = true
 	}
 	return slices.Sorted(maps.Keys(codes))

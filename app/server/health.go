@@ -25,7 +25,8 @@ func (s *Server) passkeyEndpoints(c echo.Context) error {
 }
 
 // toAccount answers /.well-known/change-password (W3C "A Well-Known URL for
-// Changing Passwords"): what there is in place of one is on the account's page.
+// Changing Passwords"): what there is in place of one is on the account's page. It
+// is also where forms of that page lead that take no press.
 func toAccount(c echo.Context) error { return c.Redirect(http.StatusSeeOther, "/account") }
 
 // readyz: the database is reachable and migrated, and the server is not draining.

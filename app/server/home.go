@@ -30,6 +30,9 @@ func (s *Server) home(c echo.Context) error {
 		ask = query.Get("rd")
 	}
 	returnTo, invite := s.returnTo(ask), query.Get("invite")
+	if token := query.Get("recover"); token != "" {
+		return s.recovery(c, token)
+	}
 	if v.signedIn && invite == "" {
 		if returnTo != "" {
 			return c.Redirect(http.StatusSeeOther, returnTo)
@@ -62,6 +65,23 @@ func (s *Server) home(c echo.Context) error {
 	}
 	page := s.authProps(c, binding, returnTo, invite)
 	page.Invited, page.Known = invited(i, v, page.Closed), page.Known || v.signedIn
+	return s.render(c, http.StatusOK, views.Page(page))
+}
+
+// recovery shows the page of a recovery link.
+func (s *Server) recovery(c echo.Context, token string) error {
+	v := visitOf(c)
+	binding := s.cookies.binding(c.Response(), c.Request())
+	page, err := s.recoverProps(c, binding, token)
+	switch {
+	case errors.Is(err, account.ErrRecovery) && v.signedIn:
+		return s.showHome(c, http.StatusOK, views.Home{Notice: outcomeOf(err).sentence + " You are signed in."}, nil)
+	case errors.Is(err, account.ErrRecovery):
+		page = s.authProps(c, binding, "", "")
+		page.Title, page.Notice = outcomeOf(err).title, outcomeOf(err).sentence
+	case err != nil:
+		return err
+	}
 	return s.render(c, http.StatusOK, views.Page(page))
 }
 
@@ -123,9 +143,10 @@ func (s *Server) authProps(c echo.Context, binding, returnTo, invite string) vie
 	}
 }
 
-// ceremonyProps is a form of its own purpose.
-func (s *Server) ceremonyProps(binding string, purpose passkey.Purpose) *views.Ceremony {
-	return &views.Ceremony{Options: string(s.rp.OptionsJSON(s.rp.Offer(purpose, binding))), Known: true}
+// undoProps is the form that proves an older account on the first page of a new one.
+func (s *Server) undoProps(binding string, user account.User) *views.Ceremony {
+	offer := s.rp.Offer(passkey.UndoDuplicate(user.ID), binding)
+	return &views.Ceremony{Options: string(s.rp.GetOptionsJSON(offer)), Known: true}
 }
 
 // here is the address that shows the same form again.
@@ -145,16 +166,34 @@ func here(c views.Ceremony) string {
 
 // ceremony answers GET /ceremony: fresh options for a page that has grown old.
 func (s *Server) ceremony(c echo.Context) error {
-	v := visitOf(c)
-	purpose := passkey.SignIn
-	if c.QueryParam("for") == "undo" {
-		if !v.signedIn {
-			return errNotSignedIn
+	r, v := c.Request(), visitOf(c)
+	binding := s.cookies.binding(c.Response(), r)
+	if token := c.QueryParam("recover"); token != "" {
+		options, _, err := s.recoverOptions(r.Context(), binding, token)
+		if err != nil {
+			return err
 		}
-		purpose = passkey.UndoDuplicate(v.user.ID)
+		return c.JSONBlob(http.StatusOK, options)
 	}
-	binding := s.cookies.binding(c.Response(), c.Request())
-	return c.JSONBlob(http.StatusOK, s.rp.OptionsJSON(s.rp.Offer(purpose, binding)))
+	form := c.QueryParam("for")
+	switch {
+	case form == "":
+		return c.JSONBlob(http.StatusOK, s.rp.OptionsJSON(s.rp.Offer(passkey.SignIn, binding)))
+	case !v.signedIn:
+		return errNotSignedIn
+	case form == "undo":
+		return c.JSONBlob(http.StatusOK, []byte(s.undoProps(binding, v.user).Options))
+	case form == actAdd:
+		has, err := s.db.Credentials(r.Context(), v.user.ID)
+		if err != nil {
+			return err
+		}
+		add, _ := s.addPress(v, binding, has)
+		return c.JSONBlob(http.StatusOK, []byte(add.Options))
+	case actAddress.MatchString(form):
+		return c.JSONBlob(http.StatusOK, []byte(s.actPress(v.user, binding, form).Options))
+	}
+	return echo.ErrNotFound
 }
 
 // signOut answers POST /sign-out. It works as often as it is pressed.
@@ -205,6 +244,14 @@ func agentUser(u account.User) agent.User {
 func (s *Server) showHome(c echo.Context, status int, page views.Home, run *runs.Run) error {
 	r, v := c.Request(), visitOf(c)
 	page.Account = v.user.Name
+	// The page of a press that succeeded is shown, whatever the database says now.
+	var err error
+	if page.Recovery, _, err = s.waiting(c); err != nil {
+		s.log.Error("recovery not looked for", "error", err, "request", v.requestID)
+	}
+	if page.Recovery != nil {
+		page.Recovery.Cancel = s.actPress(v.user, s.cookies.binding(c.Response(), r), actCancelRecovery)
+	}
 	if run == nil {
 		run = s.runs.Last(v.user.ID)
 	}
@@ -266,7 +313,7 @@ func (s *Server) facts(ctx context.Context, userID string) (brief.Facts, error) 
 			Name: c.Name, Synced: c.BackupEligible(), BackedUp: c.BackupState(), Created: c.CreatedAt, LastUsed: c.LastUsedAt,
 		})
 	}
-	records, err := s.db.Trail(ctx, userID, 0, 50, audit.RunStarted, audit.RunEnded)
+	records, err := s.db.Trail(ctx, userID, 0, 50, audit.RunStarted, audit.RunEnded, audit.SteppedUp)
 	if err != nil {
 		return f, err
 	}

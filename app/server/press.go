@@ -1,11 +1,14 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -25,8 +28,19 @@ type pressed struct {
 	answer   *passkey.Answer // nil when the credential could not be read
 	returnTo string
 	invite   string
-	undo     bool // of the "use your other passkey" form
-	onPage   bool // not through the API
+	recover  string
+	undo     bool   // of the "use your other passkey" form
+	act      string // address of a sensitive act, or empty
+	user     string // id of the account that a verified passkey opens
+	onPage   bool   // not through the API
+}
+
+// with is the ref of the passkey that was named, or "".
+func (p *pressed) with() string {
+	if p.answer == nil {
+		return ""
+	}
+	return account.CredentialRef(p.answer.CredentialID())
 }
 
 // undoFor is how long an account counts as new: long enough to notice a
@@ -53,7 +67,10 @@ func (s *Server) press(c echo.Context) error {
 	if !ok {
 		return errNoBinding
 	}
-	if p.answer.IsRegistration() {
+	switch {
+	case p.recover != "":
+		return s.recover(c, p, binding)
+	case p.answer.IsRegistration():
 		return s.register(c, p, binding)
 	}
 	return s.signIn(c, p, binding)
@@ -68,9 +85,19 @@ func (s *Server) readPress(r *http.Request) (*pressed, error) {
 		}
 		return nil, errNotFormFields
 	}
-	p := &pressed{invite: r.PostForm.Get("invite"), undo: r.PostForm.Has("undo"), onPage: true}
+	p := &pressed{
+		invite: r.PostForm.Get("invite"), recover: r.PostForm.Get("recover"), undo: r.PostForm.Has("undo"), act: actOf(r), onPage: true,
+	}
 	p.returnTo = s.returnTo(r.PostForm.Get("return_to"))
 	return p, nil
+}
+
+// actOf is the address of the sensitive act that a form asks for, or "".
+func actOf(r *http.Request) string {
+	if r.URL.Path == "/" {
+		return ""
+	}
+	return r.URL.Path
 }
 
 // returnTo is where to go after signing in, or "" for the signed-in page. This
@@ -109,7 +136,7 @@ func (s *Server) register(c echo.Context, p *pressed, binding string) error {
 	}
 	page := views.Home{Notice: ownerNotice(made.user, account.User{}), Signals: signals(s.nameSignal(made.user))}
 	if len(made.user.Groups) == 0 { // else it is not empty, and stays
-		page.Undo = s.ceremonyProps(binding, passkey.UndoDuplicate(made.user.ID))
+		page.Undo = s.undoProps(binding, made.user)
 	}
 	return s.welcome(c, p, made.user, page)
 }
@@ -176,7 +203,17 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 		return err
 	}
 	page := views.Home{Notice: ownerNotice(in.user, in.before)}
+	if in.Suggest {
+		has, err := s.db.Credentials(c.Request().Context(), in.user.ID)
+		if err != nil {
+			return err
+		}
+		add, _ := s.addPress(visitOf(c), binding, has)
+		page.Suggest = &add
+	}
 	switch {
+	case in.Recovered:
+		page.Notice = "This account is yours again. All other sessions are over. Remove the passkeys that you no longer have on your account’s page."
 	case in.Removed:
 		s.runs.Forget(in.RemovedUser.ID)
 		page.Notice = "This is your older account. The new one, " + in.RemovedUser.Name + ", is gone, and so is its passkey."
@@ -208,31 +245,16 @@ func (s *Server) open(c echo.Context, p *pressed, binding string) (opened, error
 	if err != nil {
 		return opened{}, err
 	}
+	p.user = used.User.ID
 	begun := s.sessions.Begin(used.User.ID, used.Credential, used.UserVerified, v.client(r))
-	signedIn := audit.Entry{
-		Kind: audit.SignedIn, Actor: used.User.ID, Credential: account.CredentialRef(used.Credential.ID),
-		Session: begun.ID, Client: begun.Client,
-	}
-	var noticed []audit.Entry
-	for _, n := range []struct {
-		seen   bool
-		kind   audit.Kind
-		reason string
-	}{
-		{used.CounterStuck, audit.CounterAnomaly, "synced passkey"},
-		{used.BecameEligible, audit.BackupEligibleChanged, "now eligible"},
-	} {
-		if n.seen {
-			entry := signedIn
-			entry.Kind, entry.Reason = n.kind, n.reason
-			noticed = append(noticed, entry)
-		}
-	}
 	in := store.SignIn{
 		Press: store.Press{
 			Challenge: used.Challenge, Expires: used.Expires, Session: begun, Replaces: v.session.ID,
 		},
 		Credential: used.Credential,
+	}
+	if p.onPage && p.returnTo == "" { // else there is no page for it
+		in.SuggestAfter = s.now().Add(-suggestEvery)
 	}
 	if in.Invitation, err = s.usableInvitation(c, p.invite); err != nil {
 		return opened{}, err
@@ -240,7 +262,7 @@ func (s *Server) open(c echo.Context, p *pressed, binding string) (opened, error
 	if purpose != passkey.SignIn && v.user.ID != used.User.ID {
 		in.Undo, in.UndoAfter = v.user.ID, s.now().Add(-undoFor)
 	}
-	done, err := s.db.SignIn(r.Context(), in, signedIn, noticed...)
+	done, err := s.db.SignIn(r.Context(), in, usedEntry(audit.SignedIn, used, begun), noticed(used, begun)...)
 	switch {
 	case errors.Is(err, account.ErrNotFound): // removed while this press was verified
 		return opened{}, passkey.ErrUnknown
@@ -256,6 +278,35 @@ func (s *Server) open(c echo.Context, p *pressed, binding string) (opened, error
 	s.metrics.presses.WithLabelValues("signed in").Inc()
 	out := opened{entered{done.User, used.Credential}, done, used.User, in.Undo != ""}
 	return out, s.handOver(c, begun, out.entered)
+}
+
+// suggestEvery is how often a second passkey is suggested, at most.
+const suggestEvery = 7 * 24 * time.Hour
+
+// usedEntry is an entry of the use of a passkey that begins a session.
+func usedEntry(kind audit.Kind, used *passkey.Assertion, begun session.Session) audit.Entry {
+	return audit.Entry{
+		Kind: kind, Actor: used.User.ID, Credential: account.CredentialRef(used.Credential.ID), Session: begun.ID, Client: begun.Client,
+	}
+}
+
+// noticed are the entries of what is remarkable about the use of a passkey.
+func noticed(used *passkey.Assertion, begun session.Session) (entries []audit.Entry) {
+	for _, n := range []struct {
+		seen   bool
+		kind   audit.Kind
+		reason string
+	}{
+		{used.CounterStuck, audit.CounterAnomaly, "synced passkey"},
+		{used.BecameEligible, audit.BackupEligibleChanged, "now eligible"},
+	} {
+		if n.seen {
+			entry := usedEntry(n.kind, used, begun)
+			entry.Reason = n.reason
+			entries = append(entries, entry)
+		}
+	}
+	return entries
 }
 
 // signedOut takes a session that has ended elsewhere from this visit.
@@ -324,7 +375,7 @@ const recordWithin = 500 * time.Millisecond
 func (s *Server) refused(c echo.Context, o outcome, cause error) {
 	v := visitOf(c)
 	s.metrics.presses.WithLabelValues("refused").Inc()
-	if o.status >= 500 || o.status == http.StatusTooManyRequests || s.outdated(v, cause) {
+	if o.status >= 500 || o.status == http.StatusTooManyRequests || s.outdated(v, cause) || harmless(v, o, cause) {
 		return
 	}
 	s.limits.refused(v.addr, s.now())
@@ -333,8 +384,11 @@ func (s *Server) refused(c echo.Context, o outcome, cause error) {
 	if errors.As(cause, &refusal) {
 		entry.Actor = refusal.User
 	}
-	if v.pressed != nil && v.pressed.answer != nil {
-		entry.Credential = account.CredentialRef(v.pressed.answer.CredentialID())
+	if v.pressed != nil {
+		entry.Actor, entry.Credential = cmp.Or(entry.Actor, v.pressed.user), v.pressed.with()
+	}
+	if errors.Is(cause, account.ErrOtherAccount) { // theirs is to know that it was tried, not by whom
+		entry.Actor, entry.Credential = v.user.ID, ""
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), recordWithin)
 	defer cancel()
@@ -343,11 +397,18 @@ func (s *Server) refused(c echo.Context, o outcome, cause error) {
 	}
 }
 
+// harmless reports whether a press on the account's page failed by what it asked
+// for, not by its passkey.
+func harmless(v *visit, o outcome, cause error) bool {
+	return v.pressed != nil && v.pressed.act != "" &&
+		(o.status != http.StatusUnauthorized || errors.Is(cause, errNotSignedIn) || errors.Is(cause, session.ErrNone))
+}
+
 // outdated reports whether a press came from an old page of a browser that has
 // signed in meanwhile: nothing was refused that the person does not have.
 func (s *Server) outdated(v *visit, cause error) bool {
 	stale := errors.Is(cause, passkey.ErrChallenge) || errors.Is(cause, passkey.ErrChallengeUsed) || errors.Is(cause, errNoBinding)
-	return stale && v.signedIn && v.pressed != nil && v.pressed.onPage && !v.pressed.undo
+	return stale && v.signedIn && v.pressed != nil && v.pressed.onPage && !v.pressed.undo && v.pressed.act == "" && v.pressed.recover == ""
 }
 
 // refusedPress answers a press that did not succeed, with fresh options so that
@@ -356,7 +417,7 @@ func (s *Server) refusedPress(c echo.Context, o outcome, err error) error {
 	r, v := c.Request(), visitOf(c)
 	p := v.pressed
 	if p == nil { // refused before it was read: what the form asked for is not lost
-		p = &pressed{}
+		p = &pressed{act: actOf(r)}
 		if o.status != http.StatusRequestEntityTooLarge {
 			if read, unread := s.readPress(r); unread == nil {
 				p = read
@@ -370,24 +431,39 @@ func (s *Server) refusedPress(c echo.Context, o outcome, err error) error {
 		}
 		return s.showHome(c, http.StatusOK, page, nil)
 	}
-	binding := s.cookies.binding(c.Response(), r)
-	dead := ""
+	var dead []signal
 	if orphaned(p, err) {
-		dead = signals(s.unknownSignal(c, p.answer))
+		dead = s.unknownSignal(c, p.answer)
 	}
+	if p.act != "" && v.signedIn {
+		return s.showAccount(c, o.status, news{notice: withoutAuth.Replace(o.sentence), signals: dead})
+	}
+	binding := s.cookies.binding(c.Response(), r)
 	if v.signedIn && p.undo {
 		return s.showHome(c, o.status, views.Home{
-			Notice: o.sentence, Here: "/", Undo: s.ceremonyProps(binding, passkey.UndoDuplicate(v.user.ID)), Signals: dead,
+			Notice: o.sentence, Here: "/", Undo: s.undoProps(binding, v.user), Signals: signals(dead),
 		}, nil)
+	}
+	if p.recover != "" {
+		if page, unusable := s.recoverProps(c, binding, p.recover); unusable == nil {
+			page.Title, page.Notice, page.Here, page.Signals = o.title, o.sentence, "/?recover="+url.QueryEscape(p.recover), signals(dead)
+			return s.render(c, o.status, views.Page(page))
+		}
+	}
+	if p.act != "" {
+		p.returnTo = "/account"
 	}
 	invite := p.invite
 	if errors.Is(err, account.ErrInvitation) {
 		invite = ""
 	}
 	page := s.authProps(c, binding, p.returnTo, invite)
-	page.Title, page.Notice, page.Here, page.Signals = o.title, o.sentence, here(page.Ceremony), dead
+	page.Title, page.Notice, page.Here, page.Signals = o.title, o.sentence, here(page.Ceremony), signals(dead)
 	return s.render(c, o.status, views.Page(page))
 }
+
+// withoutAuth words a sentence for pages whose buttons are called otherwise.
+var withoutAuth = strings.NewReplacer("Press Auth", "Press", "press Auth", "press")
 
 // orphaned reports whether a refused press leaves a passkey on the person's
 // device that opens nothing: a new one that was not taken, or one that is truly
@@ -403,7 +479,7 @@ func orphaned(p *pressed, err error) bool {
 	}
 	for _, lost := range []error{
 		passkey.ErrChallenge, errNoBinding, passkey.ErrRefused, errNotAllowed, account.ErrInvitation, store.ErrNamesTaken,
-		session.ErrNone, session.ErrStale, account.ErrTooMany,
+		session.ErrNone, session.ErrStale, account.ErrTooMany, account.ErrRecovery, account.ErrDisabled,
 	} {
 		if errors.Is(err, lost) {
 			return true
@@ -440,9 +516,14 @@ func (s *Server) nameSignal(user account.User) []signal {
 	if user.Name == account.Name(user.Handle, 0) {
 		return nil
 	}
-	return []signal{{"signalCurrentUserDetails", map[string]any{
+	return []signal{s.detailsSignal(user)}
+}
+
+// detailsSignal tells the authenticator the name of an account.
+func (s *Server) detailsSignal(user account.User) signal {
+	return signal{"signalCurrentUserDetails", map[string]any{
 		"rpId": s.rp.ID(), "userId": encode(user.Handle), "name": user.Name, "displayName": user.Name,
-	}}}
+	}}
 }
 
 // unknownSignal tells the browser that the answer's passkey opens nothing here.

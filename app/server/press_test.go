@@ -358,7 +358,7 @@ var matrix = map[string]struct {
 	"7.1.16 7.2.17 user not verified":         {"user verification missing", func(f *draft) { f.flags &^= account.FlagUserVerified }},
 	"7.1.17 7.2.18 backed up, not eligible":   {"backup flags", func(f *draft) { f.flags &^= account.FlagBackupEligible }},
 	"7.1.28 7.2.23 unsolicited extension": {"unsolicited extension", func(f *draft) {
-		f.out["clientExtensionResults"] = map[string]any{"credProps": map[string]any{"rk": true}}
+		f.out["clientExtensionResults"] = map[string]any{"prf": map[string]any{"enabled": true}}
 	}},
 	"7.1.5 7.2.9 id not rawId":         {"malformed", func(f *draft) { f.out["rawId"] = encode(make([]byte, 32)) }},
 	"7.1.5 7.2.9 type not public-key":  {"malformed", func(f *draft) { f.out["type"] = "password" }},

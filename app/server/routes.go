@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -40,6 +41,16 @@ func (s *Server) routes() http.Handler {
 		{http.MethodGet, "/run", open, toFirstPage},
 		{http.MethodGet, "/account", visited, s.account},
 		{http.MethodHead, "/account", visited, s.account},
+		{http.MethodPost, actAdd, finishing, s.addOnPage},
+		{http.MethodPost, actPasskeys + ":ref/rename", finishing, s.act(s.readRenamePasskey)},
+		{http.MethodPost, actPasskeys + ":ref/remove", finishing, s.act(s.readRemovePasskey)},
+		{http.MethodPost, actSessions + ":ref/end", limited, s.endSession},
+		{http.MethodPost, actEndOthers, finishing, s.act(s.readEndOthers)},
+		{http.MethodPost, actName, finishing, s.act(s.readRename)},
+		{http.MethodPost, actErase, finishing, s.act(s.readErase)},
+		{http.MethodPost, actCancelRecovery, finishing, s.act(s.readCancelRecovery)},
+		{http.MethodPost, actInvitations, finishing, s.act(s.readInvitation)},
+		{http.MethodPost, actRecoveries, finishing, s.act(s.readRecovery)},
 
 		{http.MethodGet, "/audit/checkpoint", open, s.auditCheckpoint},
 		{http.MethodGet, "/audit/key", open, s.auditKey},
@@ -82,6 +93,10 @@ func (s *Server) routes() http.Handler {
 			handler = pressing(handler)
 		}
 		e.Add(r.method, r.path, handler)
+		if strings.HasPrefix(r.path, "/account/") { // someone opens what only a form posts to
+			e.GET(r.path, toAccount)
+			e.HEAD(r.path, toAccount)
+		}
 	}
 	return e
 }

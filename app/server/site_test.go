@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -58,6 +59,7 @@ type site struct {
 	log      *journal
 	url      *url.URL
 	process  http.Handler // in place of the server, when it runs on its own
+	links    int          // of recovery that were made
 }
 
 // environment is a site's settings and parts, where they are not the usual ones.
@@ -305,16 +307,23 @@ type page struct {
 	signals    string // body[data-signals]
 	here       string // body[data-here]
 	auth, undo *form
-	run        string // the text of section#run
+	acts       map[string]*form // forms of one sensitive act each, by the address that they post to
+	plain      []string         // where the forms without a ceremony post to
+	link       string           // code#link
+	run        string           // the text of section#run
+	recovery   string           // the text of section#recovery
 	ids        map[string]bool
 }
 
 // form is a form with a ceremony.
 type form struct {
-	options options
-	fields  url.Values
-	known   bool
-	closed  bool
+	action   string
+	ceremony string   // where it renews its options
+	offers   []string // the members of its options, sorted
+	options  options
+	fields   url.Values
+	known    bool
+	closed   bool
 }
 
 // options are what the page gives to the browser.
@@ -328,6 +337,8 @@ type options struct {
 		Challenge string
 		RP        struct{ ID, Name string }
 		User      struct{ ID, Name, DisplayName string }
+
+		ExcludeCredentials []struct{ ID string }
 	}
 	TTL int
 }
@@ -337,7 +348,8 @@ func read(t testing.TB, answer *http.Response) *page {
 	body := must(io.ReadAll(answer.Body))
 	answer.Body.Close()
 	p := &page{
-		status: answer.StatusCode, header: answer.Header, body: string(body), setCookies: answer.Cookies(), ids: map[string]bool{},
+		status: answer.StatusCode, header: answer.Header, body: string(body), setCookies: answer.Cookies(),
+		acts: map[string]*form{}, ids: map[string]bool{},
 	}
 	if !strings.HasPrefix(answer.Header.Get("Content-Type"), "text/html") {
 		return p
@@ -361,8 +373,19 @@ func read(t testing.TB, answer *http.Response) *page {
 			p.auth = readForm(t, n, a)
 		case n.Data == "form" && a["id"] == "undo":
 			p.undo = readForm(t, n, a)
+		case n.Data == "form" && a["data-options"] != "":
+			if p.acts[a["action"]] != nil {
+				t.Errorf("two forms for %s", a["action"])
+			}
+			p.acts[a["action"]] = readForm(t, n, a)
+		case n.Data == "form":
+			p.plain = append(p.plain, a["action"])
+		case a["id"] == "link":
+			p.link = text(n)
 		case a["id"] == "run":
 			p.run = text(n)
+		case a["id"] == "recovery":
+			p.recovery = strings.Join(strings.Fields(text(n)), " ")
 		case a["data-say"] == "notice" || a["class"] == "notice":
 			p.notice = text(n)
 		}
@@ -371,12 +394,14 @@ func read(t testing.TB, answer *http.Response) *page {
 }
 
 func readForm(t testing.TB, n *html.Node, a map[string]string) *form {
-	f := &form{fields: url.Values{}}
+	f := &form{action: a["action"], ceremony: a["data-ceremony"], fields: url.Values{}}
 	_, f.known = a["data-known"]
 	_, f.closed = a["data-closed"]
-	if err := json.Unmarshal([]byte(a["data-options"]), &f.options); err != nil {
+	var members map[string]any
+	if err := errors.Join(json.Unmarshal([]byte(a["data-options"]), &f.options), json.Unmarshal([]byte(a["data-options"]), &members)); err != nil {
 		t.Fatalf("options %q: %v", a["data-options"], err)
 	}
+	f.offers = slices.Sorted(maps.Keys(members))
 	for c := range n.Descendants() {
 		if c.Type == html.ElementNode && c.Data == "input" {
 			field := attributes(c)
@@ -520,7 +545,7 @@ func (b *browser) press(f *form, credential string) *page {
 	b.t.Helper()
 	fields := maps.Clone(f.fields)
 	fields.Set("credential", credential)
-	return b.post("/", fields)
+	return b.post(f.action, fields)
 }
 
 // register opens the page and makes an account with a new device.
