@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return fine
 	}
 	fmt.Fprintf(errs, "bio: %v\n", err)
-	if errors.As(err, new(finding)) || errors.Is(err, server.ErrServing) || errors.Is(err, server.ErrTrail) {
+	if errors.As(err, new(finding)) || errors.As(err, new(*server.Refusal)) || errors.Is(err, server.ErrServing) || errors.Is(err, server.ErrTrail) {
 		return wrong
 	}
 	return usage
@@ -66,15 +66,15 @@ func command() *cobra.Command {
 		Short: "One button: sign a person in with a passkey, run an agent, stream its work into the page",
 		Long: "bio serves. It signs a person in with a passkey, runs an agent, and streams the\n" +
 			"agent's work into the page that answers. Settings come from the environment:\n\n" + settingsHelp(),
-		Args: cobra.NoArgs, RunE: serve, SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.NoArgs, RunE: with(serve), SilenceErrors: true, SilenceUsage: true,
 	}
 	bio.CompletionOptions.DisableDefaultCmd = true
 	bio.AddCommand(
 		&cobra.Command{
 			Use: "healthcheck", Short: "Ask the running server whether it is alive, for containers without a shell",
-			Args: cobra.NoArgs, RunE: healthcheck,
+			Args: cobra.NoArgs, RunE: with(healthcheck),
 		},
-		invite(), users(), trail(),
+		invite(), users(), sessions(), trail(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) {
@@ -98,11 +98,7 @@ func settingsHelp() string {
 	return b.String()
 }
 
-func serve(c *cobra.Command, _ []string) error {
-	settings, err := config.Load(os.Environ())
-	if err != nil {
-		return err
-	}
+func serve(c *cobra.Command, settings *config.Settings, _ []string) error {
 	return server.Run(c.Context(), server.Options{
 		Settings: settings, Agent: hook, Log: logger(c.ErrOrStderr(), settings.Log), Version: version,
 	}, c.OutOrStdout())
@@ -117,11 +113,7 @@ func logger(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
-func healthcheck(c *cobra.Command, _ []string) error {
-	settings, err := config.Load(os.Environ())
-	if err != nil {
-		return err
-	}
+func healthcheck(c *cobra.Command, settings *config.Settings, _ []string) error {
 	ask, err := http.NewRequestWithContext(c.Context(), http.MethodGet, settings.HealthURL(), nil)
 	if err != nil {
 		return err

@@ -195,6 +195,138 @@ func FuzzCredentialName(f *testing.F) {
 	})
 }
 
+func TestUserName(t *testing.T) {
+	long := strings.Repeat("a", 40)
+	for name, want := range map[string]string{
+		"cedar-otter-42": "cedar-otter-42", "Ann Lee": "Ann Lee", "J.R_R-T x": "J.R_R-T x", "42": "42", "ab": "ab",
+		" \tann\r\n": "ann", long: long, " " + long + " ": long,
+		"": "", " ": "", "a": "", " a ": "", long + "a": "",
+		"-ann": "", "ann-": "", ".ann": "", "ann.": "", "_ann": "", "ann_": "", "--": "",
+		"a--b": "", "a- b": "", "a  b": "", "a._b": "", "a\tb": "", "a\nb": "", "ab\n\x00": "",
+		"änn": "", "ann\u00a0": "", "\u3000ann": "", "аnn": "", "ann\u200b": "", "ann\u202e": "", "ａｎｎ": "", "\xff\xff": "",
+		"a,b": "", "a:b": "", "a@b": "", "a/b": "", "<b>": "", "a'b": "", "$(a)": "", "a;b": "",
+	} {
+		got, err := UserName(name)
+		if got != want || (want == "") != errors.Is(err, ErrBadUserName) || want != "" && err != nil {
+			t.Errorf("%q: got %q, %v, want %q", name, got, err, want)
+		}
+	}
+	// Whatever Bio itself calls an account may be given back to it.
+	for i := range 1000 {
+		for _, name := range Names(handle(i)) {
+			if got, err := UserName(name); got != name || err != nil {
+				t.Errorf("%q: %q, %v", name, got, err)
+			}
+		}
+	}
+}
+
+func FuzzUserName(f *testing.F) {
+	for _, seed := range []string{"cedar-otter-42", " Ann Lee\n", "a--b", "-a", "ａｎｎ", "\xff", strings.Repeat("a", 41), ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		got, err := UserName(name)
+		if err != nil {
+			if !errors.Is(err, ErrBadUserName) || got != "" {
+				t.Errorf("%q: got %q, %v", name, got, err)
+			}
+			return
+		}
+		letter := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' }
+		for i := range len(got) {
+			if !letter(got[i]) && (!strings.Contains("-._ ", got[i:i+1]) || i == 0 || i == len(got)-1 || !letter(got[i-1])) {
+				t.Errorf("%q has %q at %d", got, got[i], i)
+			}
+		}
+		if n := len(got); n < 2 || n > 40 || strings.Trim(name, " \t\r\n") != got {
+			t.Errorf("%q became %q", name, got)
+		}
+		if again, err := UserName(got); again != got || err != nil {
+			t.Errorf("%q became %q, and that %q, %v", name, got, again, err)
+		}
+	})
+}
+
+func TestGroups(t *testing.T) {
+	long := strings.Repeat("g", 64)
+	many := func(n int) (all []string) {
+		for i := range n {
+			all = append(all, "g"+string(rune('a'+i/26))+string(rune('a'+i%26)))
+		}
+		return all
+	}
+	for _, tt := range []struct{ names, want []string }{
+		{nil, nil}, {[]string{}, nil},
+		{[]string{"ops", "dev", "ops"}, []string{"dev", "ops"}},
+		{[]string{Owner}, []string{Owner}}, {[]string{"0", "a.b-c_d"}, []string{"0", "a.b-c_d"}},
+		{[]string{long}, []string{long}},
+		{many(32), many(32)}, {append(many(32), "gaa"), many(32)},
+	} {
+		given := slices.Clone(tt.names)
+		got, err := Groups(tt.names)
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%q: got %q, %v", tt.names, got, err)
+		}
+		if !slices.Equal(tt.names, given) {
+			t.Errorf("what was given is now %q", tt.names)
+		}
+	}
+	for name, names := range map[string][]string{
+		"empty": {""}, "capital": {"Ops"}, "space": {"a b"}, "around": {" ops"}, "line": {"ops\n"}, "comma": {"a,b"}, "dot first": {".a"},
+		"hyphen first": {"-a"}, "underscore first": {"_a"}, "long": {long + "g"}, "accent": {"é"}, "star": {"*"}, "one of two": {"ops", "a b"},
+		"many": many(33), "bytes": {"\xff"},
+	} {
+		if got, err := Groups(names); !errors.Is(err, ErrBadGroup) || got != nil {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+}
+
+func FuzzGroups(f *testing.F) {
+	for _, seed := range []string{"ops,dev,ops", "", "a b", "owner", "A", "\xff", ".a,-b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, joined string) {
+		got, err := Groups(strings.Split(joined, ","))
+		if err != nil {
+			if !errors.Is(err, ErrBadGroup) || got != nil {
+				t.Errorf("%q: got %q, %v", joined, got, err)
+			}
+			return
+		}
+		again, err := Groups(got)
+		if err != nil || !slices.Equal(again, got) || !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {
+			t.Errorf("%q became %q, and that %q, %v", joined, got, again, err)
+		}
+	})
+}
+
+func TestRecoveryUsable(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name string
+		r    Recovery
+		want bool
+	}{
+		{"in time", Recovery{ExpiresAt: now.Add(time.Millisecond)}, true},
+		{"just over", Recovery{ExpiresAt: now}, false},
+		{"without an end", Recovery{}, false}, // unlike an invitation, it has one
+		{"used", Recovery{ExpiresAt: now.Add(time.Hour), UsedAt: now.Add(-time.Hour)}, false},
+	} {
+		if got := tt.r.Usable(now); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}
+
+func TestEarlyError(t *testing.T) {
+	err := &EarlyError{EffectiveAt: time.Date(2026, 3, 1, 14, 0, 0, 0, time.FixedZone("", 7200)), Wait: time.Hour}
+	if got, want := err.Error(), "account: the recovery waits until 2026-03-01T12:00:00Z"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestUserIn(t *testing.T) {
 	u := User{Groups: []string{"ops", Owner}}
 	for group, want := range map[string]bool{Owner: true, "ops": true, "own": false, "": false, "OWNER": false} {

@@ -68,6 +68,8 @@ func (s *Server) act(read func(echo.Context, url.Values) (deed, error)) echo.Han
 		switch {
 		case errors.Is(err, account.ErrNotFound) && d.missing != nil:
 			return d.missing
+		case errors.Is(err, account.ErrDisabled): // not this one, whose sessions would be over
+			return errDisabledThere
 		case err != nil:
 			return err
 		}

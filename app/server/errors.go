@@ -29,6 +29,7 @@ var (
 	errNotFormFields = errors.New("server: form cannot be read")
 	errNotJSON       = errors.New("server: body is not one JSON object")
 	errMediaType     = errors.New("server: body is not JSON by its media type")
+	errDisabledThere = errors.New("server: the other account is disabled")
 	errNoRecovery    = errors.New("server: no recovery waits")
 	errNoAccount     = errors.New("server: no account of that name")
 	errClosed        = errors.New("server: registration is closed")
@@ -85,6 +86,7 @@ var outcomes = []struct {
 	{account.ErrBadGroup, outcome{http.StatusUnprocessableEntity, "bad_group", "Another group", "A group has up to 64 lower-case letters, digits, dots, hyphens and underscores, and begins with a letter or digit."}},
 	{errDays, outcome{http.StatusUnprocessableEntity, "bad_days", "Another time", "An invitation lasts 1 to 365 days."}},
 	{errClosed, outcome{http.StatusConflict, "registration_closed", "Closed", "Nobody new can come in here, so an invitation needs a group, for someone who has an account."}},
+	{errDisabledThere, outcome{http.StatusConflict, "disabled", "Disabled", "That account is disabled, and a recovery link would not open it. Enable it first: bio users enable."}},
 	{errNoAccount, outcome{http.StatusNotFound, "not_found", "Not here", "There is no account of that name."}},
 	{errNoRecovery, outcome{http.StatusNotFound, "not_found", "Not here", "No recovery waits any more."}},
 	{account.ErrTooMany, outcome{http.StatusConflict, "too_many_passkeys", "Too many passkeys", "This account has as many passkeys as it can have. Remove one first."}},

@@ -39,7 +39,7 @@ const (
 	writerParameters = "_pragma=busy_timeout(" + busyTimeout + ")&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_txlock=immediate"
 	// A reader looks up points: a small page cache serves it as well as a large one.
-	readerParameters = "mode=ro&_pragma=busy_timeout(" + busyTimeout + ")&_pragma=cache_size(-256)"
+	readerParameters = "mode=ro&_pragma=busy_timeout(" + busyTimeout + ")&_pragma=cache_size(-512)"
 )
 
 // DB is an open database. Its methods may be called from any goroutine. Each of

@@ -269,7 +269,7 @@ func (m *model) open(p Press, userID, credential string) {
 
 // Few long lives of a database find more than many short ones.
 func init() {
-	for name, value := range map[string]string{"rapid.checks": "25", "rapid.steps": "80"} {
+	for name, value := range map[string]string{"rapid.checks": "40", "rapid.steps": "80"} {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
 		}

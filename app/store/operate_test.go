@@ -12,7 +12,6 @@ import (
 	"bio/app/account"
 	"bio/app/audit"
 	"bio/app/session"
-	"bio/app/store/trailtest"
 )
 
 var (
@@ -249,10 +248,10 @@ func TestSetGroups(t *testing.T) {
 		user.Groups = tt.is
 		equal(t, got, user)
 		equal(t, must[account.User](t)(db.User(ctx, user.ID)), user)
-		newest := must[[]audit.Record](t)(db.Trail(ctx, user.ID, size, 1)) // before it
 		if tt.detail != nil {
-			newest = must[[]audit.Record](t)(db.Trail(ctx, user.ID, 0, 1))
-			equal(t, newest, []audit.Record{{Index: size, At: c.Now(), Kind: audit.GroupsSet, Actor: user.ID, Reason: "command line", Detail: tt.detail}})
+			equal(t, must[[]audit.Record](t)(db.Trail(ctx, user.ID, 0, 1)), []audit.Record{{
+				Index: size, At: c.Now(), Kind: audit.GroupsSet, Actor: user.ID, Reason: "command line", Detail: tt.detail,
+			}})
 			size++
 		}
 		equal(t, must[int64](t)(db.TrailSize(ctx)), size)
@@ -291,7 +290,7 @@ func TestRevokeSessions(t *testing.T) {
 func TestRevokeAllSessions(t *testing.T) {
 	db, c := openTest(t)
 	ctx := t.Context()
-	for _, more := range []int{0, 1, expireBatch, expireBatch + 20} { // around a batch, and more than two
+	for _, more := range []int{0, expireBatch - 3, expireBatch - 2, expireBatch + 20} { // and two: around one batch
 		var people []Registration
 		for i := range 2 {
 			people = append(people, register(t, db, c, fmt.Sprintf("%d of %d", i, more)))
@@ -308,5 +307,4 @@ func TestRevokeAllSessions(t *testing.T) {
 	}
 	equal(t, must[int](t)(db.RevokeAllSessions(ctx, "command line")), 0)
 	checkInvariants(t, db)
-	trailtest.Check(t, db)
 }

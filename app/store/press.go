@@ -174,7 +174,7 @@ AND (SELECT count(*) FROM credentials WHERE user_id = users.id AND effective_at 
 // suggest reports whether it is time to suggest a second passkey, and notes that it
 // was. That is no act and leaves no entry.
 func suggest(t *tx, u used, s SignIn) (bool, error) {
-	if s.SuggestAfter.IsZero() || s.Credential.BackupState() || !u.suggested.Before(s.SuggestAfter) {
+	if s.Credential.BackupState() || !u.suggested.Before(s.SuggestAfter) {
 		return false, nil
 	}
 	n, err := t.exec(sqlSuggested, stamp(t.now), u.ID)

@@ -14,7 +14,6 @@ import (
 	"bio/app/audit"
 	"bio/app/passkey"
 	"bio/app/session"
-	"bio/app/store/trailtest"
 )
 
 const day = 24 * time.Hour
@@ -125,16 +124,14 @@ func TestRecovery(t *testing.T) {
 	left := must[[]session.Session](t)(db.Sessions(ctx, user.ID, c.Now(), time.Hour))
 	equal(t, []any{len(left), left[0].ID}, []any{1, s.Session.ID})
 	equal(t, db.counts(t)["sessions"], 3) // both of the other's
-	record := audit.Record{At: c.Now(), Actor: user.ID, Client: s.Session.Client}
-	var want []audit.Record
-	for i, of := range []audit.Record{
+	want := []audit.Record{
 		{Kind: audit.SignedIn, Session: s.Session.ID},
-		{Kind: audit.SessionReplaced, Session: r.Session.ID, Credential: account.CredentialRef(r.Credential.ID), Client: record.Client},
-		{Kind: audit.RecoveryCompleted, Session: s.Session.ID, Credential: account.CredentialRef(waits.ID), Client: record.Client},
-		{Kind: audit.SessionRevoked, Session: elsewhere, Reason: "recovery", Client: record.Client},
-	} {
-		of.Index, of.At, of.Actor, of.Session = int64(6+i), c.Now(), user.ID, audit.SessionRef(of.Session)
-		want = append(want, of)
+		{Kind: audit.SessionReplaced, Session: r.Session.ID, Credential: refOf("1"), Client: s.Session.Client},
+		{Kind: audit.RecoveryCompleted, Session: s.Session.ID, Credential: refOf("new"), Client: s.Session.Client},
+		{Kind: audit.SessionRevoked, Session: elsewhere, Reason: "recovery", Client: s.Session.Client},
+	}
+	for i, rec := range want {
+		want[i].Index, want[i].At, want[i].Actor, want[i].Session = int64(6+i), c.Now(), user.ID, audit.SessionRef(rec.Session)
 	}
 	equal(t, newest(4), want)
 
@@ -251,7 +248,7 @@ func TestAnotherLink(t *testing.T) {
 			must[account.User](t)(db.OfferRecovery(ctx, "cedar-1", recovery("new", c.Now()), e))
 			want := []audit.Record{{Kind: audit.RecoveryOffered, Reason: "command line"}}
 			if tt.begun {
-				want = append([]audit.Record{{Kind: audit.RecoveryCancelled, Credential: account.CredentialRef(sum("credential", "old")), Reason: "another link"}}, want...)
+				want = append([]audit.Record{{Kind: audit.RecoveryCancelled, Credential: refOf("old"), Reason: "another link"}}, want...)
 			}
 			for i := range want {
 				want[i].Index, want[i].At, want[i].Actor, want[i].Client = size+int64(i), c.Now(), r.User.ID, passkeyAdded.Client
@@ -260,6 +257,9 @@ func TestAnotherLink(t *testing.T) {
 			slices.Reverse(got)
 			equal(t, got, want)
 			equal(t, must[int64](t)(db.TrailSize(ctx)), size+int64(len(want)))
+
+			// Nor does the row say who used that one.
+			equal(t, db.count(t, "SELECT count(*) FROM recoveries WHERE token_hash = ? AND network || browser || system = ''", link("new")), 1)
 
 			_, _, err := db.Recovery(ctx, link("old"))
 			wantErr(t, err, account.ErrNotFound)
@@ -298,29 +298,23 @@ func TestWaitingIsNoPasskey(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	before := db.contents(t)
-	_, err := db.RenameCredential(ctx, r.User.ID, waits.ID, "Mine", passkeyRenamed)
-	wantErr(t, err, account.ErrNotFound)
-	for _, late := range []time.Duration{0, 2 * day} { // also when its time has come
-		c.Advance(late)
-		if late > 0 {
-			opened(t, db, c, "asks", r.Credential)
-			before = db.contents(t)
-		}
-		asks := map[time.Duration]string{0: r.Session.ID, 2 * day: sessionID("asks")}[late]
+	for _, later := range []time.Duration{0, 2 * day} { // also when its time has come
+		c.Advance(later)
+		asks := opened(t, db, c, fmt.Sprint("asks ", later), r.Credential)
+		before := db.contents(t)
+		_, err := db.RenameCredential(ctx, r.User.ID, waits.ID, "Mine", passkeyRenamed)
+		wantErr(t, err, account.ErrNotFound)
 		_, err = db.RemoveCredential(ctx, removal(waits.ID, asks, c.Now()), passkeyRemoved)
 		wantErr(t, err, account.ErrNotFound)
 		_, err = db.RemoveCredential(ctx, removal(first.ID, asks, c.Now()), passkeyRemoved)
 		wantErr(t, err, account.ErrLastCredential)
-		_, _, err = db.AddCredential(ctx, func() Addition {
-			a := addition("more", asks, c.Now())
-			a.Credential.ID = waits.ID
-			return a
-		}(), passkeyAdded)
+		again := addition("more", asks, c.Now())
+		again.Credential.ID = waits.ID
+		_, _, err = db.AddCredential(ctx, again, passkeyAdded)
 		wantErr(t, err, account.ErrCredentialExists)
 		equal(t, db.contents(t), before)
 	}
-	trailtest.Check(t, db)
+	checkInvariants(t, db)
 }
 
 // 50 presses on one link at once: one begins, and with it the wait.

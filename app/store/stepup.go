@@ -109,7 +109,7 @@ type (
 	// MakeInvitation keeps an invitation, as Invite does: account.ErrNotOwner.
 	MakeInvitation struct{ Invitation account.Invitation }
 	// MakeRecovery keeps a recovery link for the account of that name, as
-	// OfferRecovery does: account.ErrNotOwner, account.ErrNotFound.
+	// OfferRecovery does: account.ErrNotOwner, account.ErrNotFound, account.ErrDisabled.
 	MakeRecovery struct {
 		Name     string
 		Recovery account.Recovery

@@ -29,6 +29,20 @@ func (db *DB) User(ctx context.Context, id string) (account.User, error) {
 	return u, nil
 }
 
+// UserNamed returns the user of that name, in any case of letters;
+// account.ErrNotFound when there is none.
+func (db *DB) UserNamed(ctx context.Context, name string) (account.User, error) {
+	var u account.User
+	found, err := db.row(ctx, sqlUserNamed, []any{name}, userFields(&u)...)
+	switch {
+	case err != nil:
+		return account.User{}, err
+	case !found:
+		return account.User{}, account.ErrNotFound
+	}
+	return u, nil
+}
+
 const sqlInsertUser = `INSERT INTO users (id, handle, name, groups, created_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (name) DO NOTHING`
 
