@@ -24,6 +24,7 @@ func TestAccessible(t *testing.T) {
 	}
 	for _, state := range states {
 		t.Run(state.name, func(t *testing.T) {
+			t.Parallel()
 			p := state.reach(t)
 			p.run(string(axe))
 			for _, l := range looks {
@@ -47,7 +48,7 @@ const violations = `axe.run(document, {resultTypes: ['violations']}).then(({viol
 
 // smallTargets are those below 44 px. A link in a sentence has the size of its
 // words (WCAG 2.2, 2.5.8).
-const smallTargets = `[...document.querySelectorAll('a, button')]
+const smallTargets = `[...document.querySelectorAll('a, button, summary, input:not([type=hidden])')]
 	.filter(e => e.checkVisibility({visibilityProperty: true}) && !(e.localName == 'a' && getComputedStyle(e).display == 'inline' && e.closest('p')))
 	.map(e => [e.getBoundingClientRect(), e.outerHTML])
 	.filter(([r]) => r.width < 44 || r.height < 44)

@@ -10,24 +10,39 @@ import (
 	"github.com/chromedp/cdproto/webauthn"
 )
 
-// authenticator is a tab's virtual authenticator: a platform authenticator that
-// keeps synced passkeys, with a person in front of it who says yes at once.
+// authenticator is a virtual authenticator of a tab, with a person in front of it
+// who says yes at once. Every tab begins with one that is synced.
 type authenticator struct {
 	p  *tab
 	id webauthn.AuthenticatorID
 }
 
-func newAuthenticator(p *tab) *authenticator {
+// The makes of authenticators that are built into a device, of which a tab has one.
+var (
+	synced = webauthn.VirtualAuthenticatorOptions{
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Ctap2version: webauthn.Ctap2versionCtap21,
+		Transport: webauthn.AuthenticatorTransportInternal, HasResidentKey: true, HasUserVerification: true,
+		IsUserVerified: true, AutomaticPresenceSimulation: true, DefaultBackupEligibility: true, DefaultBackupState: true,
+	}
+	deviceBound = func() webauthn.VirtualAuthenticatorOptions {
+		options := synced
+		options.DefaultBackupEligibility, options.DefaultBackupState = false, false
+		return options
+	}()
+)
+
+// plugIn gives the tab an authenticator.
+func (p *tab) plugIn(make webauthn.VirtualAuthenticatorOptions) *authenticator {
 	p.t.Helper()
-	call(p, webauthn.Enable, webauthn.EnableParams{})
-	added := call(p, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{
-		Options: &webauthn.VirtualAuthenticatorOptions{
-			Protocol: webauthn.AuthenticatorProtocolCtap2, Ctap2version: webauthn.Ctap2versionCtap21,
-			Transport: webauthn.AuthenticatorTransportInternal, HasResidentKey: true, HasUserVerification: true,
-			IsUserVerified: true, AutomaticPresenceSimulation: true, DefaultBackupEligibility: true, DefaultBackupState: true,
-		},
-	})
+	added := call(p, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &make})
 	return &authenticator{p, added.AuthenticatorID}
+}
+
+// swap gives the tab another authenticator in place of its own.
+func (p *tab) swap(make webauthn.VirtualAuthenticatorOptions) {
+	p.t.Helper()
+	call(p, webauthn.RemoveVirtualAuthenticator, webauthn.RemoveVirtualAuthenticatorParams{AuthenticatorID: p.authenticator.id})
+	p.authenticator = p.plugIn(make)
 }
 
 func (a *authenticator) passkeys() []*webauthn.Credential {

@@ -22,10 +22,7 @@ import (
 func TestFirefox(t *testing.T) {
 	s := serve(t, nil)
 	f := newFirefox(t)
-	f.do("WebAuthn:AddVirtualAuthenticator", object{
-		"protocol": "ctap2_1", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
-		"isUserConsenting": true, "isUserVerified": true,
-	})
+	laptop := f.plugIn()
 	f.do("WebDriver:Navigate", object{"url": s.url + "/"})
 	f.click("#auth button")
 	name := f.account()
@@ -46,6 +43,32 @@ func TestFirefox(t *testing.T) {
 	}
 	if n := s.journal.answers("POST /"); n != 2 {
 		t.Errorf("the form was posted %d times, want 2", n)
+	}
+
+	f.click("main a[href='/account']")
+	f.click("#passkeys summary")
+	f.fill("#passkeys [action$=rename] [name=name]", "Laptop")
+	f.click("#passkeys [action$=rename] button")
+	f.untilNotice("The passkey is called “Laptop” now.")
+	f.fill(act("name")+" [name=name]", "ada")
+	f.click(act("name") + " button")
+	f.untilNotice("This account is called ada now.")
+
+	// Another device: the first is not here any more.
+	f.do("WebAuthn:RemoveVirtualAuthenticator", object{"authenticatorId": laptop})
+	f.plugIn()
+	f.click(act("passkeys/add") + " button")
+	f.untilNotice("The passkey “Passkey” is added.")
+	f.click(`[aria-label="Remove Laptop"]`)
+	f.untilNotice("The passkey is removed, and the sessions that it opened are over.")
+	if n := s.count("SELECT count(*) FROM credentials WHERE name = 'Passkey'"); n != 1 || f.account() != "ada" {
+		t.Errorf("%d passkeys are left in the account %s, want the new one in ada", n, f.account())
+	}
+	f.click("#leave summary")
+	f.click(act("erase") + " button")
+	f.untilNotice("The account is erased, with its passkeys, its sessions, and all that the trail said of it.")
+	if n := s.users(); n != 0 {
+		t.Errorf("there are %d accounts, want none", n)
 	}
 }
 
@@ -199,16 +222,52 @@ func (f *firefox) until(condition string) {
 	})
 }
 
-// click is a real click on an element of a page that is there to its end.
-func (f *firefox) click(selector string) {
+// find waits for a page that is there to its end and returns its element.
+func (f *firefox) find(selector string) map[string]string {
 	f.t.Helper()
 	f.until(fmt.Sprintf("document.readyState == 'complete' && document.querySelector(%q)", selector))
-	var found struct{ Value map[string]string }
-	if err := json.Unmarshal(f.do("WebDriver:FindElement", object{"using": "css selector", "value": selector}), &found); err != nil {
-		f.t.Fatal(err)
-	}
-	for _, id := range found.Value {
+	return value[map[string]string](f, f.do("WebDriver:FindElement", object{"using": "css selector", "value": selector}))
+}
+
+// click is a real click.
+func (f *firefox) click(selector string) {
+	f.t.Helper()
+	for _, id := range f.find(selector) {
 		f.do("WebDriver:ElementClick", object{"id": id})
+	}
+}
+
+// plugIn gives the browser an authenticator and returns its id.
+func (f *firefox) plugIn() (id string) {
+	f.t.Helper()
+	return value[string](f, f.do("WebAuthn:AddVirtualAuthenticator", object{
+		"protocol": "ctap2_1", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
+		"isUserConsenting": true, "isUserVerified": true,
+	}))
+}
+
+// value is what a command has answered.
+func value[T any](f *firefox, result json.RawMessage) T {
+	f.t.Helper()
+	var answer struct{ Value T }
+	if err := json.Unmarshal(result, &answer); err != nil {
+		f.t.Fatalf("%s: %v", result, err)
+	}
+	return answer.Value
+}
+
+// untilNotice waits for a page that says what came of a press.
+func (f *firefox) untilNotice(want string) {
+	f.t.Helper()
+	f.until(fmt.Sprintf("document.readyState == 'complete' && document.querySelector('.notice, [data-say=notice]')?.innerText == %q", want))
+}
+
+// fill types into a field in place of what it holds.
+func (f *firefox) fill(selector, text string) {
+	f.t.Helper()
+	for _, id := range f.find(selector) {
+		f.do("WebDriver:ElementClear", object{"id": id})
+		f.do("WebDriver:ElementSendKeys", object{"id": id, "text": text})
 	}
 }
 
@@ -216,10 +275,9 @@ func (f *firefox) click(selector string) {
 func (f *firefox) account() string {
 	f.t.Helper()
 	f.until("document.readyState == 'complete' && document.querySelector('main[data-account]')")
-	var account struct{ Value string }
-	result := f.do("WebDriver:ExecuteScript", object{"script": "return document.querySelector('main').dataset.account", "args": []any{}})
-	if err := json.Unmarshal(result, &account); err != nil || account.Value == "" {
-		f.t.Fatalf("no account in %s: %v", result, err)
+	account := value[string](f, f.do("WebDriver:ExecuteScript", object{"script": "return document.querySelector('main').dataset.account", "args": []any{}}))
+	if account == "" {
+		f.t.Fatal("the page says no account")
 	}
-	return account.Value
+	return account
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/chromedp"
+	"github.com/chromedp/cdproto/page"
 )
 
 // TestScreenshots draws every state in every look into the directory that
@@ -23,11 +23,11 @@ func TestScreenshots(t *testing.T) {
 		t.Helper()
 		for _, l := range looks {
 			p.lookAt(l)
-			png, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
-			if err != nil {
-				t.Fatal(err)
+			whole := &page.Viewport{
+				Width: float64(l.width), Height: eval[float64](p, "Math.max(innerHeight, document.documentElement.scrollHeight)"), Scale: 1,
 			}
-			if err := os.WriteFile(filepath.Join(dir, name+"-"+l.String()+".png"), png, 0o666); err != nil {
+			drawn := call(p, page.CaptureScreenshot, page.CaptureScreenshotParams{Clip: whole, CaptureBeyondViewport: new(true)})
+			if err := os.WriteFile(filepath.Join(dir, name+"-"+l.String()+".png"), drawn.Data, 0o666); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -35,10 +35,19 @@ func TestScreenshots(t *testing.T) {
 	for _, state := range states {
 		t.Run(state.name, func(t *testing.T) { draw(t, state.name, state.reach(t)) })
 	}
-	t.Run("no-script", func(t *testing.T) {
-		p := serve(t, nil).browse(t)
-		call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-		p.open("/")
-		draw(t, "no-script", p)
-	})
+	for name, reach := range map[string]func(*tab){
+		"no-script": func(p *tab) { p.open("/") },
+		"account-no-script": func(p *tab) {
+			p.register()
+			p.openAccount()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := serve(t, nil).browse(t)
+			reach(p)
+			call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+			p.reload()
+			draw(t, name, p)
+		})
+	}
 }

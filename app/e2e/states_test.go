@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 
 	"bio/agent"
+	"bio/app/audit"
 )
 
 // states are the pages as people meet them, each with the way there.
@@ -110,6 +111,104 @@ var states = []struct {
 		p.reload()
 		return p
 	}},
+	{"account-dismissed", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		p.openAccount()
+		p.run("instead.get = dismiss")
+		p.click(act("name") + " button")
+		p.untilSays("dismissed")
+		return p
+	}},
+	{"account-proven", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		p.openAccount()
+		p.site.clock.advance(6 * time.Minute)
+		p.reload()
+		p.do(200, act("passkeys/add"))
+		return p
+	}},
+	{"account-refused", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		p.openAccount()
+		p.do(401, act("name"), withOther(p))
+		return p
+	}},
+	{"account-bad-name", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		p.openAccount()
+		p.fill(act("name")+" [name=name]", "Ünïcode")
+		p.do(422, act("name"))
+		return p
+	}},
+	{"account-full", func(t *testing.T) *tab {
+		s := serve(t, nil)
+		p := s.owner(t)
+		p.openAccount()
+		s.crowd()
+		p.fill("#people [name=groups]", "ops, billing")
+		p.do(200, act("invitations"))
+		p.run("for (const e of document.querySelectorAll('details')) e.open = true")
+		return p
+	}},
+	{"account-leaving", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		p.openAccount()
+		p.click("#leave summary")
+		return p
+	}},
+	{"erased", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		p.openAccount()
+		p.click("#leave summary")
+		p.do(200, act("erase"))
+		return p
+	}},
+	{"suggestion", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.swap(deviceBound)
+		p.register()
+		p.signOut()
+		p.press(200)
+		p.account()
+		return p
+	}},
+	{"recovery-link", func(t *testing.T) *tab {
+		s := serve(t, nil)
+		link := s.recovery(s.browse(t).register())
+		p := s.browse(t)
+		p.open(link)
+		return p
+	}},
+	{"recovery-begun", func(t *testing.T) *tab {
+		s := serve(t, nil)
+		link := s.recovery(s.browse(t).register())
+		p := s.browse(t)
+		p.open(link)
+		p.press(200)
+		p.loaded()
+		return p
+	}},
+	{"recovery-early", func(t *testing.T) *tab {
+		s := serve(t, nil)
+		link := s.recovery(s.browse(t).register())
+		p := s.browse(t)
+		p.open(link)
+		p.press(200)
+		p.press(403)
+		return p
+	}},
+	{"recovery-waits", func(t *testing.T) *tab { return recovering(t) }},
+	{"recovery-waits-account", func(t *testing.T) *tab {
+		p := recovering(t)
+		p.openAccount()
+		return p
+	}},
 	{"account-new", func(t *testing.T) *tab {
 		p := serve(t, nil).browse(t)
 		p.register()
@@ -119,36 +218,25 @@ var states = []struct {
 	{"account", func(t *testing.T) *tab {
 		p := serve(t, nil).browse(t)
 		p.register()
-		for range 10 {
-			p.signOut()
-			p.site.clock.advance(27 * time.Hour)
-			p.reload()
-			p.press(200)
-			p.account()
-		}
+		p.visits(10)
 		p.openAccount()
 		return p
 	}},
 	{"account-older", func(t *testing.T) *tab {
 		p := serve(t, nil).browse(t)
 		p.register()
-		for range 13 {
-			p.signOut()
-			p.site.clock.advance(27 * time.Hour)
-			p.reload()
-			p.press(200)
-			p.account()
-		}
+		p.visits(13)
 		p.openAccount()
 		p.answer(200, func() { p.click("#activity nav a") })
 		return p
 	}},
 	{"streaming", func(t *testing.T) *tab {
-		hook, _ := paused(t)
+		hook, release := paused(t)
 		p := serve(t, hook).browse(t)
 		p.open("/")
 		p.press(200)
 		p.until("document.querySelector('#run [data-kind=text]')")
+		t.Cleanup(release) // else the server waits for it
 		return p
 	}},
 	{"every-kind", func(t *testing.T) *tab {
@@ -252,6 +340,57 @@ func at(t *testing.T, script, say string) *tab {
 		p.pressInVain(say)
 	}
 	return p
+}
+
+// recovering is a person's page while someone's recovery of the account waits.
+func recovering(t *testing.T) *tab {
+	t.Helper()
+	s := serve(t, nil)
+	p := s.browse(t)
+	link := s.recovery(p.register())
+	someone := s.browse(t)
+	someone.open(link)
+	someone.press(200)
+	p.reload()
+	return p
+}
+
+// crowd gives the one account of the site passkeys and sessions, as years leave
+// them behind.
+func (s *site) crowd() {
+	s.t.Helper()
+	for i, name := range []string{"iCloud Keychain", "YubiKey 5 Series with NFC", "Windows Hello on the desk in the attic room, behind the old lamp"} {
+		s.change(`INSERT INTO credentials SELECT substr(hex(randomblob(16)), 1, 32), randomblob(32), user_id, user_handle, public_key,
+			sign_count, iif(?1 = 0, 29, 5), aaguid, transports, attestation_type, attestation_format, ?2, created_at - ?1 * 86400000 * 40,
+			last_used_at - (?1 + 1) * 86400000, NULL FROM credentials ORDER BY last_used_at DESC LIMIT 1`, i, name)
+	}
+	for i, client := range [][3]string{
+		{"203.0.113.0/24", "Firefox", "Linux"}, {"2001:db8:a::/48", "Safari", "iPhone"}, {"198.51.100.0/24", "Edge", "Windows"}, {},
+	} {
+		s.change(`INSERT INTO sessions SELECT hex(randomblob(16)), user_id, credential, created_at - ?1 * 3600000, seen_at - ?1 * 60000 * 17,
+			expires_at, auth_time, user_verified, ?2, ?3, ?4 FROM sessions ORDER BY created_at DESC LIMIT 1`, i+1, client[0], client[1], client[2])
+	}
+}
+
+// visits lets the person come back so often, a day apart; the last time they stay.
+func (p *tab) visits(n int) {
+	p.t.Helper()
+	var user string
+	if err := p.site.rows.QueryRow("SELECT id FROM users").Scan(&user); err != nil {
+		p.t.Fatal(err)
+	}
+	from := audit.Client{Network: "203.0.113.0/24", Browser: "Firefox", System: "Linux"}
+	for range n - 1 {
+		p.site.clock.advance(27 * time.Hour)
+		if _, err := p.site.db.Record(p.t.Context(),
+			audit.Entry{Kind: audit.SignedIn, Actor: user, Client: from}, audit.Entry{Kind: audit.SignedOut, Actor: user, Client: from}); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	p.site.clock.advance(27 * time.Hour)
+	p.reload()
+	p.press(200)
+	p.account()
 }
 
 func (p *tab) openAndPress(address string) {

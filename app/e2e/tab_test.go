@@ -12,10 +12,12 @@ import (
 
 	"github.com/chromedp/cdproto/audits"
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 )
 
@@ -69,7 +71,8 @@ func (s *site) newTab(t *testing.T, parent context.Context, options ...chromedp.
 	call(p, audits.Enable, cdp.Empty{})
 	call(p, runtime.AddBinding, runtime.AddBindingParams{Name: "ceremony"})
 	p.before(ceremonies)
-	p.authenticator = newAuthenticator(p)
+	call(p, webauthn.Enable, webauthn.EnableParams{})
+	p.authenticator = p.plugIn(synced)
 	t.Cleanup(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -314,6 +317,20 @@ func (p *tab) click(selector string) {
 	}
 }
 
+// fill types into a field in place of what it holds.
+func (p *tab) fill(selector, text string) {
+	p.t.Helper()
+	p.click(selector)
+	p.run(fmt.Sprintf("document.querySelector(%q).select()", selector))
+	p.write(text)
+}
+
+// write types into the field that has the focus.
+func (p *tab) write(text string) {
+	p.t.Helper()
+	call(p, input.InsertText, input.InsertTextParams{Text: text})
+}
+
 // place brings the tab to the front, waits for a visible element and returns its
 // middle.
 func (p *tab) place(selector string) (x, y float64) {
@@ -390,6 +407,7 @@ func (p *tab) register() string {
 func (p *tab) openAccount() {
 	p.t.Helper()
 	p.answer(200, func() { p.click("main a[href='/account']") })
+	p.loaded()
 	p.wantAddress("/account")
 }
 

@@ -29,8 +29,9 @@ func request(method, path, host, headers string) []byte {
 // than they do.
 type conn struct {
 	net.Conn
-	in   *bufio.Reader
-	body []byte
+	in    *bufio.Reader
+	body  []byte
+	first time.Time // when the first byte of the last answer came
 }
 
 func dial(addr string) (*conn, error) {
@@ -50,6 +51,10 @@ func (c *conn) do(request []byte) (status int, body []byte, err error) {
 	if _, err := c.Write(request); err != nil {
 		return 0, nil, err
 	}
+	if _, err := c.in.Peek(1); err != nil {
+		return 0, nil, err
+	}
+	c.first = time.Now()
 	line, err := c.line()
 	if err != nil {
 		return 0, nil, err

@@ -34,6 +34,7 @@ var sections = []struct {
 	{"check", (*bench).check},
 	{"signin", (*bench).signIn},
 	{"trail", (*bench).trail},
+	{"account", (*bench).account},
 	{"start", (*bench).startUp},
 	{"memory", (*bench).memory},
 	{"size", (*bench).size},

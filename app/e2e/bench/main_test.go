@@ -51,9 +51,13 @@ func TestConn(t *testing.T) {
 	}{
 		{"/length", 200, "short"}, {"/chunked", 200, long}, {"/empty", 303, ""}, {"/length", 200, "short"},
 	} {
+		asked := time.Now()
 		status, body, err := c.do(request("GET", want.path, addr, ""))
 		if err != nil || status != want.status || string(body) != want.body {
 			t.Errorf("%s: %d, %d bytes, %v", want.path, status, len(body), err)
+		}
+		if c.first.Before(asked) || c.first.After(time.Now()) {
+			t.Errorf("%s: asked at %v, the first byte came at %v", want.path, asked, c.first)
 		}
 	}
 }
@@ -197,18 +201,65 @@ func TestForget(t *testing.T) {
 	if err := forget(t.Context(), in.path); err != nil {
 		t.Fatal(err)
 	}
-	connector, err := libsql.NewConnector("file:" + in.path)
+	if got := counts(t, in.path, `SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM challenges),
+(SELECT count(*) FROM trail_leaves)`); got != [3]int{0, 0, 2} {
+		t.Errorf("sessions, challenges, entries: %d", got)
+	}
+}
+
+// counts asks a database for three numbers.
+func counts(t *testing.T, database, query string) (n [3]int) {
+	t.Helper()
+	connector, err := libsql.NewConnector("file:" + database)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pool := sql.OpenDB(connector)
 	defer pool.Close()
-	var sessions, challenges, entries int
-	if err := pool.QueryRow(`SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM challenges),
-(SELECT count(*) FROM trail_leaves)`).Scan(&sessions, &challenges, &entries); err != nil {
+	if err := pool.QueryRow(query).Scan(&n[0], &n[1], &n[2]); err != nil {
 		t.Fatal(err)
 	}
-	if sessions != 0 || challenges != 0 || entries != 2 {
-		t.Errorf("%d sessions, %d challenges, %d entries", sessions, challenges, entries)
+	return n
+}
+
+func TestFill(t *testing.T) {
+	const origin, others = "http://localhost:8080", 100
+	dir := t.TempDir()
+	in, err := openInside(t.Context(), dir, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := fill(t.Context(), in.path, others, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{ctx: t.Context()}
+	headers, err := b.settleIn(dir, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := counts(t, in.path, `SELECT count(DISTINCT users.id), count(DISTINCT ref), count(DISTINCT sessions.id)
+FROM users JOIN credentials ON credentials.user_id = users.id JOIN sessions ON sessions.user_id = users.id`); got !=
+		[3]int{others + 1, others + theirPasskeys, others + theirSessions} {
+		t.Errorf("users, passkeys, sessions: %d", got)
+	}
+	if got := counts(t, in.path, `SELECT (SELECT count(*) FROM pragma_foreign_key_check),
+(SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'),
+(SELECT count(DISTINCT substr(id, 1, 1)) FROM users)`); got != [3]int{0, 0, 16} {
+		t.Errorf("foreign keys, integrity, first digits: %d", got)
+	}
+
+	if in, err = openInside(t.Context(), dir, origin); err != nil {
+		t.Fatal(err)
+	}
+	defer in.db.Close()
+	if ended, err := in.db.ExpireSessions(t.Context(), 12*time.Hour); ended != 0 || err != nil {
+		t.Errorf("%d sessions ended: %v", ended, err)
+	}
+	status, page, err := in.do(request("GET", "/account", host(origin), headers))
+	if err != nil || status != http.StatusOK || bytes.Count(page, []byte("/account/sessions/")) < theirSessions {
+		t.Errorf("GET /account: %d, %v", status, err)
 	}
 }
