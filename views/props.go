@@ -5,6 +5,7 @@ package views
 import (
 	"errors"
 	"iter"
+	"net/url"
 	"time"
 
 	"bio/agent"
@@ -25,8 +26,17 @@ type Ceremony struct {
 // Press is a form for one sensitive act: of the shape of the button's form, with a
 // challenge of its own.
 type Press struct {
-	Action  string // address that it posts to: "/account/name"
-	Options string // JSON {"get":…,"ttl":ms} or {"create":…,"ttl":ms}: the one that the press is
+	Action  string     // address that it posts to: "/account/name"
+	Options string     // JSON {"get":…,"ttl":ms} or {"create":…,"ttl":ms}: the one that the press is
+	Typed   url.Values // what was in its fields when it was refused, or nil
+}
+
+// typed is what was typed into a field, or what it holds else.
+func (p Press) typed(field, otherwise string) string {
+	if p.Typed.Has(field) {
+		return p.Typed.Get(field)
+	}
+	return otherwise
 }
 
 // Moment is a time and how the page words it.

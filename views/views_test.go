@@ -56,7 +56,7 @@ var acts = []Activity{
 func recovering(by string) *Recovery {
 	return &Recovery{
 		By: by, Begun: Moment{at.Add(-time.Hour), "an hour ago"}, Due: Moment{at.Add(23 * time.Hour), "in 23 hours"},
-		Cancel: Press{"/account/recovery/cancel", proof},
+		Cancel: Press{Action: "/account/recovery/cancel", Options: proof},
 	}
 }
 
@@ -70,25 +70,25 @@ func manage(n int) *Manage {
 			{Name: "Windows Hello", Synced: true, Created: Moment{at.AddDate(0, 0, -3), "3 days ago"}},
 			{Name: "My other phone & <its very-long-name-that-has-no-place-to-break>", Synced: true, BackedUp: true, Created: now, LastUsed: now},
 		}[:n],
-		Add: Press{"/account/passkeys/add", proof},
+		Add: Press{Action: "/account/passkeys/add", Options: proof},
 		Sessions: []Session{
 			{Client: "Firefox on Linux, from 203.0.113.0/24", This: true, Began: Moment{at.Add(-time.Hour), "an hour ago"}, Seen: now},
 			{Client: "Safari on iOS, from 2001:db8:1234::/48", Began: Moment{at.Add(-9 * time.Hour), "9 hours ago"}, Seen: Moment{at.Add(-time.Hour), "an hour ago"}, End: "/account/sessions/s1/end"},
 			{Began: Moment{at.Add(-20 * time.Hour), "20 hours ago"}, Seen: Moment{at.Add(-19 * time.Hour), "19 hours ago"}, End: "/account/sessions/s2/end"},
 			{Client: "Chrome on Android", Began: Moment{at.Add(-22 * time.Hour), "22 hours ago"}, Seen: Moment{at.Add(-22 * time.Hour), "22 hours ago"}, End: "/account/sessions/s3/end"},
 		}[:n],
-		Rename: Press{"/account/name", proof},
-		Erase:  Press{"/account/erase", proof},
+		Rename: Press{Action: "/account/name", Options: proof},
+		Erase:  Press{Action: "/account/erase", Options: proof},
 	}
 	for i := range m.Passkeys {
 		id := "/account/passkeys/" + string("pqrs"[i])
-		m.Passkeys[i].Rename = Press{id + "/rename", proof}
+		m.Passkeys[i].Rename = Press{Action: id + "/rename", Options: proof}
 		if n > 1 {
-			m.Passkeys[i].Remove = &Press{id + "/remove", proof}
+			m.Passkeys[i].Remove = &Press{Action: id + "/remove", Options: proof}
 		}
 	}
 	if n > 1 {
-		m.EndOthers = &Press{"/account/sessions/end-others", proof}
+		m.EndOthers = &Press{Action: "/account/sessions/end-others", Options: proof}
 	}
 	return m
 }
@@ -104,7 +104,7 @@ func pages() map[string]templ.Component {
 	owner := one
 	owner.Notice, owner.Here, owner.Manage = "The invitation is made. Its link is below, under Other people.", "/account", manage(2)
 	owner.Manage.Proven, owner.Manage.Owner = true, &Owner{
-		Invite: Press{"/account/invite", proof}, Recover: Press{"/account/recover", proof},
+		Invite: Press{Action: "/account/invite", Options: proof}, Recover: Press{Action: "/account/recover", Options: proof},
 		Link:   "https://bio.example.com/?invite=dG9rZW4gb2YgYW4gaW52aXRhdGlvbg",
 		LinkIs: "It lets one person in, once, within 7 days.",
 	}
@@ -124,7 +124,7 @@ func pages() map[string]templ.Component {
 	waits := home
 	waits.Recovery, waits.Here = recovering("Chrome on Android, from 203.0.113.0/24"), "/"
 	single := home
-	single.Suggest = &Press{"/account/passkeys/add", proof}
+	single.Suggest = &Press{Action: "/account/passkeys/add", Options: proof}
 	all := home
 	all.Recovery, all.Undo, all.Suggest, all.Notice = recovering(""), &Ceremony{Options: proof}, single.Suggest, "You are back in cedar-otter-42."
 	back := home
@@ -375,7 +375,7 @@ var hostile = []string{
 // filled are the pages with one value in every place that takes text.
 func filled(s string) map[string]templ.Component {
 	c := Ceremony{Options: s, ReturnTo: s, Invite: s, Recover: s}
-	press, moment := Press{s, s}, Moment{at, s}
+	press, moment := Press{Action: s, Options: s, Typed: url.Values{"name": {s}, "groups": {s}, "days": {s}, "account": {s}}}, Moment{at, s}
 	recovery := &Recovery{By: s, Begun: moment, Due: moment, Cancel: press}
 	manage := &Manage{
 		Passkeys:  []Passkey{{Name: s, Created: moment, LastUsed: moment, Rename: press, Remove: &press}},

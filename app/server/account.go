@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,8 +38,10 @@ func (s *Server) account(c echo.Context) error {
 // news is what came of a press on the account's page.
 type news struct {
 	notice       string
-	link, linkIs string   // that an owner made, shown this once
-	signals      []signal // beside those of every such page
+	link, linkIs string     // that an owner made, shown this once
+	refused      string     // address of the act that was refused, or empty
+	typed        url.Values // what its form had in it
+	signals      []signal   // beside those of every such page
 }
 
 // showAccount shows the page of the account that is signed in; after a press, also
@@ -99,7 +102,13 @@ func (s *Server) manage(c echo.Context, binding string, has []account.Credential
 		return nil, err
 	}
 	moment := func(at time.Time) views.Moment { return views.Moment{At: at, Words: brief.Ago(now, at)} }
-	act := func(address string) views.Press { return s.actPress(v.user, binding, address) }
+	act := func(address string) views.Press {
+		press := s.actPress(v.user, binding, address)
+		if address == came.refused {
+			press.Typed = came.typed
+		}
+		return press
+	}
 
 	m := &views.Manage{Rename: act(actName), Erase: act(actErase)}
 	m.Add, m.Proven = s.addPress(v, binding, has)
@@ -228,6 +237,8 @@ func activity(r audit.Record) string {
 	switch {
 	case r.Kind == audit.SignInRefused && r.Count > 1:
 		words = fmt.Sprintf("%d attempts to sign in were refused", r.Count)
+	case r.Kind == audit.SignInRefused && r.Reason == reason(account.ErrOtherAccount):
+		words = "The passkey of another account was refused"
 	case r.Kind == audit.SessionExpired && r.Reason == "idle":
 		words = "A session ended, because it was not used"
 	case r.Kind == audit.SessionExpired:

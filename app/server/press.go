@@ -31,7 +31,7 @@ type pressed struct {
 	recover  string
 	undo     bool   // of the "use your other passkey" form
 	act      string // address of a sensitive act, or empty
-	user     string // id of the account that a verified passkey opens
+	user     string // id of the account of a verified passkey that was refused
 	onPage   bool   // not through the API
 }
 
@@ -245,7 +245,6 @@ func (s *Server) open(c echo.Context, p *pressed, binding string) (opened, error
 	if err != nil {
 		return opened{}, err
 	}
-	p.user = used.User.ID
 	begun := s.sessions.Begin(used.User.ID, used.Credential, used.UserVerified, v.client(r))
 	in := store.SignIn{
 		Press: store.Press{
@@ -269,7 +268,10 @@ func (s *Server) open(c echo.Context, p *pressed, binding string) (opened, error
 	case errors.Is(err, session.ErrNone): // ended elsewhere, and with it the right to undo
 		s.signedOut(c)
 		return opened{}, errNotSignedIn
+	case errors.Is(err, passkey.ErrChallengeUsed): // sent again by the same browser: nothing to alarm its person with
+		return opened{}, err
 	case err != nil:
+		p.user = used.User.ID
 		return opened{}, err
 	}
 	for _, ended := range done.Ended {
@@ -436,7 +438,9 @@ func (s *Server) refusedPress(c echo.Context, o outcome, err error) error {
 		dead = s.unknownSignal(c, p.answer)
 	}
 	if p.act != "" && v.signedIn {
-		return s.showAccount(c, o.status, news{notice: withoutAuth.Replace(o.sentence), signals: dead})
+		return s.showAccount(c, o.status, news{
+			notice: withoutAuth.Replace(o.sentence), signals: dead, refused: p.act, typed: r.PostForm,
+		})
 	}
 	binding := s.cookies.binding(c.Response(), r)
 	if v.signedIn && p.undo {
