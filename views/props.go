@@ -51,6 +51,7 @@ type Auth struct {
 	Ceremony
 	Title     string // of the window, a few words, or empty
 	Notice    string // what happened and what to do, or empty
+	More      string // what else there is to say of that, or empty
 	Invited   string // what an invitation or a recovery link in the address gives, or empty
 	Elsewhere string // the public address: what the script shows when the browser finds that this is another
 	Signals   string // JSON [["signalUnknownCredential",{…}],…] for the browser's passkey list, or empty

@@ -322,7 +322,7 @@ func (s *Server) recover(c echo.Context, p *pressed, binding string) error {
 	page := s.authProps(c, s.cookies.binding(c.Response(), r), "", "")
 	page.Known, page.Here = true, "/"
 	page.Notice = "The recovery of " + user.Name + " has begun."
-	page.Invited = opensAt(made.EffectiveAt, s.settings.RecoveryDelay) + " Until then, whoever is signed in to the account can cancel it."
+	page.More = opensAt(made.EffectiveAt, s.settings.RecoveryDelay) + " Until then, whoever is signed in to the account can cancel it."
 	return s.render(c, http.StatusOK, views.Page(page))
 }
 
