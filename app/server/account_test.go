@@ -235,6 +235,7 @@ func TestActivity(t *testing.T) {
 			{audit.Record{Count: 1}, "An attempt to sign in was refused"},
 			{audit.Record{Count: 999, Reason: "several", Detail: map[string]string{"counter": "2"}, Client: audit.Client{Network: "203.0.113.0/24"}},
 				"999 attempts to sign in were refused from 203.0.113.0/24"},
+			{audit.Record{Client: here, Reason: "passkey of another account"}, "The passkey of another account was refused with Firefox on Linux, from 203.0.113.0/24"},
 		},
 		audit.SignedOut:       {{audit.Record{Client: here}, "Signed out with Firefox on Linux, from 203.0.113.0/24"}},
 		audit.SessionReplaced: {{audit.Record{Client: here}, "Left a session by signing in again with Firefox on Linux, from 203.0.113.0/24"}},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"bio/app/account"
 	"bio/app/audit"
@@ -226,7 +227,8 @@ func checkAccepted(t testing.TB, p *page, name string, of ...*device) {
 	handle := encode(of[0].handle)
 	got := p.signalled(t)
 	want := []map[string]any{{"rpId": "localhost", "userId": handle, "allAcceptedCredentialIds": ids}}
-	if diff := cmp.Diff(want, got["signalAllAcceptedCredentials"]); diff != "" {
+	anyOrder := cmpopts.SortSlices(func(a, b any) bool { return fmt.Sprint(a) < fmt.Sprint(b) })
+	if diff := cmp.Diff(want, got["signalAllAcceptedCredentials"], anyOrder); diff != "" {
 		t.Errorf("accepted (-want +got):\n%s", diff)
 	}
 	want = []map[string]any{{"rpId": "localhost", "userId": handle, "name": name, "displayName": name}}
@@ -302,8 +304,12 @@ func TestRenamePasskey(t *testing.T) {
 	}
 	checkAccepted(t, p, made.account, d, spare)
 	b.does(spare, b.asks(passkeyAct(spare, "rename"), "name", "Spare"), audit.PasskeyRenamed) // pressed with itself
-	if all := b.passkeys(); all[0].Name != "Ключ ☂" || all[1].Name != "Spare" {
-		t.Errorf("passkeys %+v", all)
+	names := map[string]string{}
+	for _, one := range b.passkeys() {
+		names[one.ID] = one.Name
+	}
+	if diff := cmp.Diff(map[string]string{encode(d.ID): "Ключ ☂", encode(spare.ID): "Spare"}, names); diff != "" {
+		t.Errorf("passkeys (-want +got):\n%s", diff)
 	}
 	if e := s.trail()[len(s.trail())-1]; e.Credential != account.CredentialRef(spare.ID) {
 		t.Errorf("the trail says %+v", e)
@@ -737,7 +743,7 @@ func TestRecoveryLinkOnPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := b.asks(makeRecovery, "account", made.account)
-	b.refused("disabled", f, d.get(f.options), 403, "This account is disabled.")
+	b.refused("disabled", f, d.get(f.options), 409, "That account is disabled, and a recovery link would not open it.")
 }
 
 // browserOf is a browser in which that passkey has signed in.
@@ -748,6 +754,31 @@ func (s *site) browserOf(d *device) *browser {
 		s.t.Fatalf("%d %s", p.status, p.notice)
 	}
 	return b
+}
+
+// A refused act leaves in its form what was typed, and in no other.
+func TestRefusedKeepsTyped(t *testing.T) {
+	s := newSite(t)
+	b, d, name := s.owner()
+	for _, typed := range [][]string{
+		{renameAccount, "name", "<Nadia>"}, {passkeyAct(d, "rename"), "name", " \t"},
+		{makeInvitation, "groups", "Ops, dev", "days", "366"}, {makeRecovery, "account", "nobody-here-1"},
+	} {
+		usual := b.get("/account").acts
+		f := b.asks(typed[0], typed[1:]...)
+		for address, next := range b.press(f, d.get(f.options)).acts {
+			want := usual[address]
+			if address == typed[0] {
+				want.with(typed[1:]...)
+			}
+			if diff := cmp.Diff(want.fields, next.fields); diff != "" {
+				t.Errorf("%s, then %s (-want +got):\n%s", typed[0], address, diff)
+			}
+		}
+		if b.get("/account").account != name {
+			t.Errorf("%s was not refused", typed[0])
+		}
+	}
 }
 
 // What is an owner's to do, nobody else does, whatever they post.

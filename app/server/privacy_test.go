@@ -244,7 +244,7 @@ func (w *witness) check(when string) {
 // nowhere in the database's bytes.
 func TestPrivacy(t *testing.T) {
 	const secretive = "Mozilla/5.0 (X11; Linux x86_64; secretive-build-7a1) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.7123.45 Safari/537.36"
-	w := &witness{newSite(t, "BIO_URL="+public, "BIO_SESSION_IDLE=2h", "BIO_SESSION_MAX=5h"), map[string][]byte{}, map[string][]byte{}}
+	w := &witness{newSite(t, "BIO_URL="+public, "BIO_SESSION_IDLE=2h", "BIO_SESSION_MAX=5h", "BIO_RECOVERY_DELAY=1s"), map[string][]byte{}, map[string][]byte{}}
 	w.saw("root secret", secret, true)
 	w.saw("user agent", []byte(secretive), true)
 	w.saw("user agent's version", []byte("156.0.7123.45"), true)
@@ -397,6 +397,56 @@ func TestPrivacy(t *testing.T) {
 	thief.call("GET", "/auth/session", "")
 	thief.call("DELETE", passkeyAt(key), "")
 	enter(bearing, key)
+
+	// What is done on the account's page, and by an operator; and a recovery, cancelled
+	// and completed. Names of accounts are in the trail, as long as there is an account.
+	act := func(b *browser, d *device, f *form) *page {
+		t.Helper()
+		d.Counter++
+		p := w.press(b, f, d.get(f.options))
+		if p.status != 200 {
+			t.Errorf("%s: %d %s", f.action, p.status, p.notice)
+		}
+		if _, token, made := strings.Cut(p.link, "="); made {
+			w.saw("token of a link", []byte(token), true)
+			w.saw("token of a link, decoded", must(base64.RawURLEncoding.DecodeString(token)), true)
+		}
+		return p
+	}
+	nadia, old := visitor("[2001:db8:31:1::7]:77"), w.device()
+	was := register(nadia, old, "/").account
+	act(nadia, old, nadia.asks(renameAccount, "name", "Nadia"))
+	act(owner, d, owner.asks(makeInvitation, "groups", "ops", "days", "3"))
+	recovering := func() (*browser, *device) {
+		t.Helper()
+		p := act(owner, d, owner.asks(makeRecovery, "account", "nadia"))
+		b, found := visitor("192.0.2.200:2000"), w.made(w.device())
+		f := b.button(strings.TrimPrefix(p.link, public))
+		if p := w.press(b, f, found.create(f.options)); p.status != 200 {
+			t.Errorf("%d %s", p.status, p.notice)
+		}
+		return b, found
+	}
+	finder, found := recovering()
+	if p := signIn(finder, found); p.status != 403 {
+		t.Errorf("too early: %d", p.status)
+	}
+	act(nadia, old, nadia.asks(cancelRecovery))
+	finder, found = recovering()
+	w.clock.Advance(time.Second)
+	if p := signIn(finder, found); p.account != "Nadia" {
+		t.Errorf("recovered: %d as %q, was %q", p.status, p.account, was)
+	}
+	if _, _, err := w.db.DisableUser(t.Context(), "Nadia", false, audit.Entry{Kind: audit.Disabled}); err != nil {
+		t.Fatal(err)
+	}
+	signIn(finder, found)
+	if _, err := w.db.EnableUser(t.Context(), "Nadia", audit.Entry{Kind: audit.Enabled}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.db.SetGroups(t.Context(), "Nadia", []string{"dev"}, false, audit.Entry{Kind: audit.GroupsSet}); err != nil {
+		t.Fatal(err)
+	}
 
 	// Someone who made a second account by accident, and undoes it.
 	accident, extra := visitor("192.0.2.55:4711"), w.device()
