@@ -56,17 +56,20 @@ func listUsers(c *cobra.Command, settings *config.Settings, _ []string) error {
 			}
 		}
 		n++
-		groups, used, disabled := "-", "never", ""
+		groups, used, state := "-", "never", ""
 		if len(u.Groups) > 0 {
 			groups = strings.Join(u.Groups, ",")
 		}
 		if !u.LastUsedAt.IsZero() {
 			used = minute(u.LastUsedAt)
 		}
-		if !u.DisabledAt.IsZero() {
-			disabled = "\tdisabled"
+		switch {
+		case !u.DisabledAt.IsZero():
+			state = "\tdisabled"
+		case u.Recovering:
+			state = "\trecovery waits"
 		}
-		_, err := fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s%s\n", u.Name, groups, u.Passkeys, used, minute(u.CreatedAt), disabled)
+		_, err := fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s%s\n", u.Name, groups, u.Passkeys, used, minute(u.CreatedAt), state)
 		return err
 	})
 	if n == 0 && err == nil {
@@ -158,7 +161,7 @@ func inGroups(user account.User) string {
 
 func erase() *cobra.Command {
 	c := &cobra.Command{
-		Use: "erase NAME", Short: "Erase an account, with its passkeys and sessions and all that the trail says of it", Args: oneAccount,
+		Use: "erase NAME", Short: "Erase an account, with its passkeys and sessions and all that the trail says of it: this cannot be undone", Args: oneAccount,
 	}
 	lastOwner := lastOwnerFlag(c)
 	c.RunE = with(func(c *cobra.Command, settings *config.Settings, args []string) error {

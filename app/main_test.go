@@ -168,7 +168,7 @@ func offered(ts *testscript.TestScript, _ bool, args []string) {
 	db, err := store.Open(ctx, "file:"+ts.MkAbs("data/bio.db"), time.Now)
 	ts.Check(err)
 	defer db.Close()
-	link, user, err := db.Recovery(ctx, account.InvitationHash(parts[1]))
+	link, user, err := db.Recovery(ctx, account.TokenHash(parts[1]))
 	ts.Check(err)
 	until, hours := link.ExpiresAt.UTC().Format(time.DateTime), math.Round(link.ExpiresAt.Sub(link.CreatedAt).Hours())
 	if user.Name != args[0] || until != parts[2] || fmt.Sprint(hours) != args[1] || !link.Usable(time.Now()) {

@@ -45,7 +45,7 @@ export interface Verified {
 }
 
 export interface RegisterOptions {
-  /** What to call the account, or, signed in, the passkey. */
+  /** What to call the passkey: 1 to 64 characters. */
   name?: string
   /** The token of an invitation. */
   invite?: string

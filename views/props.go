@@ -29,6 +29,7 @@ type Press struct {
 	Action  string     // address that it posts to: "/account/name"
 	Options string     // JSON {"get":…,"ttl":ms} or {"create":…,"ttl":ms}: the one that the press is
 	Typed   url.Values // what was in its fields when it was refused, or nil
+	Said    string     // what came of its last press, or empty: it has the focus then
 }
 
 // typed is what was typed into a field, or what it holds else.
@@ -111,6 +112,7 @@ type Manage struct {
 	Add       Press     // its options say whether the press makes the passkey or proves first
 	Proven    bool      // it makes the passkey
 	Sessions  []Session // this one first, then by last activity
+	More      int       // sessions that are not listed
 	EndOthers *Press    // nil: there are no others
 	Rename    Press     // field "name"
 	Erase     Press

@@ -141,7 +141,9 @@ func CredentialName(name string) (string, error) {
 		return "", ErrBadName
 	}
 	name = strings.TrimSpace(name)
-	visible := func(r rune) bool { return r != ' ' && unicode.IsPrint(r) }
+	visible := func(r rune) bool {
+		return r != ' ' && unicode.IsPrint(r) && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+	}
 	stray := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control) }
 	if utf8.RuneCountInString(name) > maxName || !strings.ContainsFunc(name, visible) || strings.ContainsFunc(name, stray) {
 		return "", ErrBadName
@@ -161,7 +163,7 @@ func CredentialRef(id []byte) string {
 // account, once. Only the hash of its token is stored.
 type Recovery struct {
 	UserID    string
-	TokenHash []byte // InvitationHash of the token
+	TokenHash []byte // TokenHash of the token
 	CreatedAt time.Time
 	ExpiresAt time.Time
 	UsedAt    time.Time // zero: not yet
@@ -172,7 +174,7 @@ func (r Recovery) Usable(now time.Time) bool { return r.UsedAt.IsZero() && now.B
 
 // Invitation lets its bearer in, once. Only the hash of its token is stored.
 type Invitation struct {
-	TokenHash []byte // InvitationHash of the token
+	TokenHash []byte // TokenHash of the token
 	Groups    []string
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero: until it is used
@@ -184,9 +186,9 @@ func (i Invitation) Usable(now time.Time) bool {
 	return i.UsedAt.IsZero() && (i.ExpiresAt.IsZero() || now.Before(i.ExpiresAt))
 }
 
-// InvitationHash is what is stored of an invitation's token. A token that is not
+// TokenHash is what is stored of the token of an invitation or a recovery link. A token that is not
 // strict base64url of at least 16 bytes has the hash nil, which matches nothing.
-func InvitationHash(token string) []byte {
+func TokenHash(token string) []byte {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	// The decoder passes over line breaks.
 	if err != nil || len(raw) < 16 || strings.ContainsAny(token, "\r\n") {

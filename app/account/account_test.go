@@ -3,6 +3,7 @@ package account
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"regexp"
 	"slices"
@@ -105,13 +106,13 @@ func TestCredentialRef(t *testing.T) {
 	}
 }
 
-func TestInvitationHash(t *testing.T) {
+func TestTokenHash(t *testing.T) {
 	token := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xfe}, 16)) // ends in a partial byte
-	hash := InvitationHash(token)
-	if len(hash) != 32 || !bytes.Equal(hash, InvitationHash(token)) {
+	hash := TokenHash(token)
+	if len(hash) != 32 || !bytes.Equal(hash, TokenHash(token)) {
 		t.Fatalf("hash %x", hash)
 	}
-	if longer := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xfe}, 17)); bytes.Equal(InvitationHash(longer), hash) {
+	if longer := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{0xfe}, 17)); bytes.Equal(TokenHash(longer), hash) {
 		t.Error("two tokens have one hash")
 	}
 	for name, spoilt := range map[string]string{
@@ -119,17 +120,17 @@ func TestInvitationHash(t *testing.T) {
 		"padded": token + "==", "standard alphabet": strings.NewReplacer("-", "+", "_", "/").Replace(token),
 		"another spelling": token[:len(token)-1] + "h", "garbage": "not a token at all!!!!", "space": " " + token,
 	} {
-		if got := InvitationHash(spoilt); got != nil {
+		if got := TokenHash(spoilt); got != nil {
 			t.Errorf("%s: %x", name, got)
 		}
 	}
 }
 
 // An invitation has one spelling. The decoder by itself passes over line breaks.
-func TestInvitationHashLineBreaks(t *testing.T) {
+func TestTokenHashLineBreaks(t *testing.T) {
 	token := base64.RawURLEncoding.EncodeToString(make([]byte, 18))
 	for _, spoilt := range []string{token + "\n", "\r" + token, token[:4] + "\r\n" + token[4:]} {
-		if got := InvitationHash(spoilt); got != nil {
+		if got := TokenHash(spoilt); got != nil {
 			t.Errorf("%q has a hash", spoilt)
 		}
 	}
@@ -163,6 +164,8 @@ func TestCredentialName(t *testing.T) {
 		"two  spaces": "two  spaces", "\ufffd": "\ufffd", "\x00\tkey": "", "key\x00": "",
 		"": "", " ": "", "\u3000\u00a0\n": "", "\u200b": "", "\u200d \u2060": "", "\u00ad": "",
 		long + "e": "", strings.Repeat("a", 65): "",
+		"\u3164": "", "\u115f\u1160": "", "\u034f": "", "\ufe0f": "", "\uffa0 \u17b4": "", "\U000e0100\u180b": "", // which count as printed
+		"❤\ufe0f": "❤\ufe0f", "a\u034f": "a\u034f", "\u3164k": "\u3164k",
 		"a\nb": "", "a\tb": "", "a\x7fb": "", "a\x1bb": "", "a\u0085b": "", "a\u2028b": "", "a\u2029b": "",
 		"a\u202eb": "", "a\u202a": "", "\u2066a\u2069": "", "a\u2067b": "", "a\u200eb": "", "a\u061cb": "",
 		"\xff": "", "key \xc3": "", "\xed\xa0\x80": "",
@@ -175,7 +178,7 @@ func TestCredentialName(t *testing.T) {
 }
 
 func FuzzCredentialName(f *testing.F) {
-	for _, seed := range []string{"YubiKey 5", " my phone\n", "a\u202eb", "\u200b", "\xff", strings.Repeat("é", 65), ""} {
+	for _, seed := range []string{"YubiKey 5", " my phone\n", "a\u202eb", "\u200b", "\u3164", "❤\ufe0f", "\xff", strings.Repeat("é", 65), ""} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -204,6 +207,9 @@ func TestUserName(t *testing.T) {
 		"-ann": "", "ann-": "", ".ann": "", "ann.": "", "_ann": "", "ann_": "", "--": "",
 		"a--b": "", "a- b": "", "a  b": "", "a._b": "", "a\tb": "", "a\nb": "", "ab\n\x00": "",
 		"änn": "", "ann\u00a0": "", "\u3000ann": "", "аnn": "", "ann\u200b": "", "ann\u202e": "", "ａｎｎ": "", "\xff\xff": "",
+		strings.Repeat("0a", 16): "", strings.Repeat("F", 32): "", " " + strings.Repeat("7", 32) + " ": "", // what looks like a user id
+		strings.Repeat("a", 31): strings.Repeat("a", 31), strings.Repeat("a", 33): strings.Repeat("a", 33),
+		strings.Repeat("a", 31) + "g": strings.Repeat("a", 31) + "g", strings.Repeat("a", 15) + "-" + strings.Repeat("a", 16): strings.Repeat("a", 15) + "-" + strings.Repeat("a", 16),
 		"a,b": "", "a:b": "", "a@b": "", "a/b": "", "<b>": "", "a'b": "", "$(a)": "", "a;b": "",
 	} {
 		got, err := UserName(name)
@@ -222,7 +228,7 @@ func TestUserName(t *testing.T) {
 }
 
 func FuzzUserName(f *testing.F) {
-	for _, seed := range []string{"cedar-otter-42", " Ann Lee\n", "a--b", "-a", "ａｎｎ", "\xff", strings.Repeat("a", 41), ""} {
+	for _, seed := range []string{"cedar-otter-42", " Ann Lee\n", "a--b", "-a", "ａｎｎ", "\xff", strings.Repeat("a", 41), strings.Repeat("0A", 16), ""} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -238,6 +244,9 @@ func FuzzUserName(f *testing.F) {
 			if !letter(got[i]) && (!strings.Contains("-._ ", got[i:i+1]) || i == 0 || i == len(got)-1 || !letter(got[i-1])) {
 				t.Errorf("%q has %q at %d", got, got[i], i)
 			}
+		}
+		if _, err := hex.DecodeString(got); err == nil && len(got) == len(UserID(nil)) {
+			t.Errorf("%q looks like a user id", got)
 		}
 		if n := len(got); n < 2 || n > 40 || strings.Trim(name, " \t\r\n") != got {
 			t.Errorf("%q became %q", name, got)
@@ -352,13 +361,13 @@ func TestCredentialFlags(t *testing.T) {
 	}
 }
 
-func FuzzInvitationHash(f *testing.F) {
+func FuzzTokenHash(f *testing.F) {
 	f.Add(base64.RawURLEncoding.EncodeToString(make([]byte, 18)))
 	f.Add("AAAAAAAAAAAAAAAAAAAAAAAA\n")
 	f.Add("AAAAAAAAAAAAAAAAAAAAAAB")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, token string) {
-		hash := InvitationHash(token)
+		hash := TokenHash(token)
 		if hash == nil {
 			return
 		}

@@ -37,16 +37,19 @@ func Names(handle []byte) []string {
 // minUserName and maxUserName bound the names that people give their accounts.
 const minUserName, maxUserName = 2, 40
 
-// userName is what an account can be called: what means itself in a header, in a
-// shell and beside another name, so that no two look alike.
+// userName is what an account can be called: what means itself in a header and in
+// a shell, without the letters of other scripts that look like these.
 var userName = regexp.MustCompile(`^[A-Za-z0-9]+([-._ ][A-Za-z0-9]+)*$`)
+
+// looksLikeID is what a name must not look like.
+var looksLikeID = regexp.MustCompile(`^[0-9A-Fa-f]{32}$`)
 
 // UserName returns an account's name as its person gave it, without the white
 // space around it: 2 to 40 ASCII letters and digits, with single hyphens, dots,
-// underscores and spaces between them. Otherwise it is ErrBadUserName.
+// underscores and spaces between them, and not what looks like a user id. Otherwise it is ErrBadUserName.
 func UserName(name string) (string, error) {
 	name = strings.Trim(name, " \t\r\n")
-	if len(name) < minUserName || len(name) > maxUserName || !userName.MatchString(name) {
+	if len(name) < minUserName || len(name) > maxUserName || !userName.MatchString(name) || looksLikeID.MatchString(name) {
 		return "", ErrBadUserName
 	}
 	return name, nil
@@ -55,8 +58,8 @@ func UserName(name string) (string, error) {
 // group is what a group can be called, so that it means itself in a header.
 var group = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
-// maxGroups is how many groups one account or invitation may have.
-const maxGroups = 32
+// MaxGroups is how many groups one account or invitation may have.
+const MaxGroups = 32
 
 // Groups returns the names sorted and without duplicates. Each has up to 64
 // lower-case letters, digits, dots, hyphens and underscores, and there are at most
@@ -65,7 +68,7 @@ func Groups(names []string) ([]string, error) {
 	names = slices.Clone(names)
 	slices.Sort(names)
 	names = slices.Compact(names)
-	if len(names) > maxGroups || slices.ContainsFunc(names, func(name string) bool { return !group.MatchString(name) }) {
+	if len(names) > MaxGroups || slices.ContainsFunc(names, func(name string) bool { return !group.MatchString(name) }) {
 		return nil, ErrBadGroup
 	}
 	return names, nil

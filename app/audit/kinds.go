@@ -33,6 +33,7 @@ const (
 	InvitationMade Kind = "invitation.made"
 	InvitationUsed Kind = "invitation.used"
 
+	RecoveryMade      Kind = "recovery.made"
 	RecoveryOffered   Kind = "recovery.offered"
 	RecoveryBegun     Kind = "recovery.begun"
 	RecoveryCancelled Kind = "recovery.cancelled"
@@ -71,8 +72,8 @@ var events = [...]Event{
 	{SignedOut, "the person ended the session", "Signed out", false},
 	{SessionReplaced, "a session ended because its browser signed in again", "Left a session by signing in again", false},
 	{SessionExpired, "a session ended by itself; `reason` is `idle` or `cap`", "A session ran out", false},
-	{SessionRevoked, "a session was ended from another one, with its passkey, by a recovery or by an operator; `reason` says which", "Ended a session", false},
-	{SteppedUp, "a passkey was used for a sensitive act, which is the entry after it: the session went on under a new id; `detail` has the old one's hash", "", false},
+	{SessionRevoked, "a session was ended from another one, with its passkey, by a recovery, by an operator, or as one too many; `reason` says which", "Ended a session", false},
+	{SteppedUp, "a passkey was used for a sensitive act, which the entries after it tell, if it changed anything: the session went on under a new id; `detail` has the old one's hash", "", false},
 
 	{PasskeyAdded, "another passkey was added to an account", "Added a passkey", true},
 	{PasskeyRenamed, "a passkey got another name", "Renamed a passkey", false},
@@ -83,6 +84,7 @@ var events = [...]Event{
 	{InvitationMade, "an invitation was made; `reason` says from where, `detail` has the groups that it gives", "Invited someone", false},
 	{InvitationUsed, "an invitation was used; `detail` has the groups that it gave", "Used an invitation", false},
 
+	{RecoveryMade, "an owner made a recovery link: the entry after it says for whom", "Made a recovery link for someone", false},
 	{RecoveryOffered, "a link was made by which the account can be recovered; `reason` says from where. A link of before, and what came of it, is void", "An owner made a recovery link for this account", true},
 	{RecoveryBegun, "a recovery link was used: its passkey opens the account after the delay", "Someone began to recover this account", true},
 	{RecoveryCancelled, "a recovery that waited was cancelled, and its passkey removed; `reason` says how", "The recovery of this account was cancelled", false},

@@ -64,7 +64,7 @@ var table = []row{
 		func(s *Settings) string { return string(s.Registration) }},
 	{Setting{Name: "BIO_RECOVERY_DELAY", Default: "24h", Meaning: "how long a recovery can be cancelled before its passkey opens the account, 1s to 720h"},
 		func(s *Settings) string { return short(s.RecoveryDelay) }},
-	{Setting{Name: "BIO_SESSION_IDLE", Default: "12h", Meaning: "a session ends after this long without activity"},
+	{Setting{Name: "BIO_SESSION_IDLE", Default: "12h", Meaning: "a session ends after this long without activity, 5m to 9600h and at most BIO_SESSION_MAX"},
 		func(s *Settings) string { return short(s.SessionIdle) }},
 	{Setting{Name: "BIO_SESSION_MAX", Default: "24h", Meaning: "a session ends this long after the sign-in, whatever happens"},
 		func(s *Settings) string { return short(s.SessionMax) }},

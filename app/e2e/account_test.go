@@ -57,7 +57,7 @@ func (s *site) recovery(name string) string {
 	s.t.Helper()
 	token := base64.RawURLEncoding.EncodeToString([]byte("eighteen bytes too"))
 	_, err := s.db.OfferRecovery(s.t.Context(), name, account.Recovery{
-		TokenHash: account.InvitationHash(token), ExpiresAt: s.clock.Now().Add(7 * 24 * time.Hour),
+		TokenHash: account.TokenHash(token), ExpiresAt: s.clock.Now().Add(7 * 24 * time.Hour),
 	}, audit.Entry{Kind: audit.RecoveryOffered, Reason: "on the machine"})
 	if err != nil {
 		s.t.Fatal(err)
@@ -95,7 +95,7 @@ func (p *tab) addOnKey() *authenticator {
 	key := newSecurityKey(p)
 	p.present(false)
 	p.do(200, act("passkeys/add"))
-	p.wantNotice("The passkey “Passkey” is added.")
+	p.wantNotice("The passkey “Passkey 2” is added.")
 	key.present(false)
 	p.present(true)
 	return key
@@ -349,7 +349,7 @@ func TestOtherAccountsPasskey(t *testing.T) {
 	for _, form := range []string{act("name"), act("erase"), "#passkeys [action$=rename]"} {
 		p.run("for (const e of document.querySelectorAll('details')) e.open = true")
 		p.do(401, form)
-		p.wantNotice("That passkey belongs to another account. Use one of this account’s.")
+		p.wantNotice("That passkey does not open this account. Use one that does.")
 		if got := p.text("h1"); got != name {
 			t.Fatalf("the page is that of %s, want %s", got, name)
 		}
@@ -558,7 +558,7 @@ func TestInvitation(t *testing.T) {
 	owner.openAccount()
 	owner.fill("#people [name=groups]", "ops, billing")
 	owner.do(200, act("invitations"))
-	owner.wantNotice("The invitation is made. Its link is below, under “Other people”.")
+	owner.wantNotice("The invitation is made.")
 	link := owner.link()
 	owner.reload()
 	if owner.visible("#link") {
@@ -602,7 +602,7 @@ func TestSuggestion(t *testing.T) {
 	p.present(false)
 	p.do(200, "#suggest form")
 	p.wantCeremonies("create")
-	p.wantNotice("The passkey “Passkey” is added.")
+	p.wantNotice("The passkey “Passkey 2” is added.")
 	p.wantAddress("/account")
 	key.wantPasskeys(1)
 	if got := p.items("#passkeys"); len(got) != 2 {

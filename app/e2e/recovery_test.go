@@ -11,7 +11,7 @@ func (p *tab) recoveryLink(name string) string {
 	p.t.Helper()
 	p.fill("#people [name=account]", name)
 	p.do(200, act("recoveries"))
-	p.wantNotice("The recovery link is made. It is below, under “Other people”.")
+	p.wantNotice("The recovery link is made.")
 	return p.link()
 }
 
@@ -105,7 +105,7 @@ func TestRecovery(t *testing.T) {
 	if got := p.account(); got != name {
 		t.Errorf("the recovery led to %s, want %s", got, name)
 	}
-	p.wantNotice("This account is yours again. All other sessions are over. Remove the passkeys that you no longer have on your account’s page.")
+	p.wantNotice("This account is yours again. All other sessions are over. On your account’s page, remove the passkeys that you have lost.")
 	old.reload()
 	if !old.visible(button) {
 		t.Error("the old session goes on")

@@ -164,7 +164,7 @@ func (s *site) invite() string {
 	s.t.Helper()
 	token := base64.RawURLEncoding.EncodeToString([]byte("eighteen bytes now"))
 	err := s.db.Invite(s.t.Context(), account.Invitation{
-		TokenHash: account.InvitationHash(token), Groups: []string{account.Owner}, CreatedAt: s.clock.Now(),
+		TokenHash: account.TokenHash(token), Groups: []string{account.Owner}, CreatedAt: s.clock.Now(),
 	}, audit.Entry{Kind: audit.InvitationMade, Reason: "first start"})
 	if err != nil {
 		s.t.Fatal(err)

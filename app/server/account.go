@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,8 +22,12 @@ import (
 	"bio/views"
 )
 
-// activityPage is how many acts a page of /account shows.
-const activityPage = 25
+// activityPage is how many acts a page of /account shows, and sessionsShown how many
+// sessions.
+const (
+	activityPage  = 25
+	sessionsShown = 100
+)
 
 // account answers GET /account: the person's own page.
 func (s *Server) account(c echo.Context) error {
@@ -39,8 +44,8 @@ func (s *Server) account(c echo.Context) error {
 type news struct {
 	notice       string
 	link, linkIs string     // that an owner made, shown this once
-	refused      string     // address of the act that was refused, or empty
-	typed        url.Values // what its form had in it
+	at           string     // address of the form that it concerns, or empty
+	typed        url.Values // what was in it when it was refused, or nil
 	signals      []signal   // beside those of every such page
 }
 
@@ -74,8 +79,7 @@ func (s *Server) showAccount(c echo.Context, status int, came news) error {
 		})
 	}
 	binding := s.cookies.binding(c.Response(), r)
-	var waiting []account.Credential
-	if page.Recovery, waiting, err = s.waiting(c); err != nil {
+	if page.Recovery, err = s.waiting(c); err != nil {
 		return err
 	}
 	if page.Recovery != nil {
@@ -89,7 +93,11 @@ func (s *Server) showAccount(c echo.Context, status int, came news) error {
 		if page.Manage, err = s.manage(c, binding, has, came); err != nil {
 			return err
 		}
-		page.Signals = signals(append(s.accountSignals(v.user, append(has, waiting...)), came.signals...))
+		accepted, err := s.accepted(r.Context(), v.user.ID)
+		if err != nil {
+			return err
+		}
+		page.Signals = signals(append([]signal{s.acceptedSignal(v.user, accepted), s.detailsSignal(v.user)}, came.signals...))
 	}
 	return s.render(c, status, views.AccountPage(page))
 }
@@ -104,14 +112,17 @@ func (s *Server) manage(c echo.Context, binding string, has []account.Credential
 	moment := func(at time.Time) views.Moment { return views.Moment{At: at, Words: brief.Ago(now, at)} }
 	act := func(address string) views.Press {
 		press := s.actPress(v.user, binding, address)
-		if address == came.refused {
-			press.Typed = came.typed
+		if address == came.at {
+			press.Typed, press.Said = came.typed, came.notice
 		}
 		return press
 	}
 
 	m := &views.Manage{Rename: act(actName), Erase: act(actErase)}
 	m.Add, m.Proven = s.addPress(v, binding, has)
+	if came.at == actAdd {
+		m.Add.Said = came.notice
+	}
 	for _, one := range has {
 		ref := account.CredentialRef(one.ID)
 		p := views.Passkey{
@@ -130,6 +141,9 @@ func (s *Server) manage(c echo.Context, binding string, has []account.Credential
 		}
 		return cmp.Or(b.SeenAt.Compare(a.SeenAt), strings.Compare(a.ID, b.ID))
 	})
+	if m.More = max(0, len(sessions)-sessionsShown); m.More > 0 {
+		sessions = sessions[:sessionsShown]
+	}
 	for _, one := range sessions {
 		line := views.Session{
 			Client: place(one.Client), This: one.ID == v.session.ID, Began: moment(one.CreatedAt), Seen: moment(one.SeenAt),
@@ -172,21 +186,38 @@ func (s *Server) addPress(v *visit, binding string, has []account.Credential) (a
 }
 
 // waiting is a recovery of the account that waits, without the form that cancels
-// it, and its passkey; neither when there is none.
-func (s *Server) waiting(c echo.Context) (*views.Recovery, []account.Credential, error) {
+// it; nil when there is none.
+func (s *Server) waiting(c echo.Context) (*views.Recovery, error) {
 	now := s.now()
 	made, client, err := s.db.Waiting(c.Request().Context(), visitOf(c).user.ID)
 	switch {
 	case errors.Is(err, account.ErrNotFound):
-		return nil, nil, nil
+		return nil, nil
 	case err != nil:
-		return nil, nil, err
+		return nil, err
 	}
 	return &views.Recovery{
 		By:    place(client),
 		Begun: views.Moment{At: made.CreatedAt, Words: brief.Ago(now, made.CreatedAt)},
 		Due:   views.Moment{At: made.EffectiveAt, Words: ahead(made.EffectiveAt.Sub(now))},
-	}, []account.Credential{made}, nil
+	}, nil
+}
+
+// accepted are the passkeys of an account that open it, now or once their recovery
+// has waited: what a password manager must not forget.
+func (s *Server) accepted(ctx context.Context, userID string) ([]account.Credential, error) {
+	all, err := s.db.Credentials(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	made, _, err := s.db.Waiting(ctx, userID)
+	switch {
+	case err == nil:
+		all = append(all, made)
+	case !errors.Is(err, account.ErrNotFound):
+		return nil, err
+	}
+	return all, nil
 }
 
 // ahead says when something is that is d ahead.
@@ -217,18 +248,15 @@ func lasting(d time.Duration) string {
 	return several(24*time.Hour, "a day", "days")
 }
 
-// accountSignals keep the person's list of passkeys true, and the name in it.
-func (s *Server) accountSignals(user account.User, has []account.Credential) []signal {
-	ids := make([]string, len(has))
-	for i, one := range has {
+// acceptedSignal keeps the person's list of passkeys true.
+func (s *Server) acceptedSignal(user account.User, all []account.Credential) signal {
+	ids := make([]string, len(all))
+	for i, one := range all {
 		ids[i] = encode(one.ID)
 	}
-	return []signal{
-		{"signalAllAcceptedCredentials", map[string]any{
-			"rpId": s.rp.ID(), "userId": encode(user.Handle), "allAcceptedCredentialIds": ids,
-		}},
-		s.detailsSignal(user),
-	}
+	return signal{"signalAllAcceptedCredentials", map[string]any{
+		"rpId": s.rp.ID(), "userId": encode(user.Handle), "allAcceptedCredentialIds": ids,
+	}}
 }
 
 // activity says an act to the person whose act it is.
@@ -238,17 +266,21 @@ func activity(r audit.Record) string {
 	case r.Kind == audit.SignInRefused && r.Count > 1:
 		words = fmt.Sprintf("%d attempts to sign in were refused", r.Count)
 	case r.Kind == audit.SignInRefused && r.Reason == reason(account.ErrOtherAccount):
-		words = "The passkey of another account was refused"
+		words = "A passkey that does not open this account was refused"
 	case r.Kind == audit.SessionExpired && r.Reason == "idle":
 		words = "A session ended, because it was not used"
 	case r.Kind == audit.SessionExpired:
 		words = "A session ended, because its time was over"
 	case r.Kind == audit.SessionRevoked && r.Reason == "passkey removed":
 		words = "A session ended with its passkey"
+	case r.Kind == audit.SessionRevoked && r.Reason == "too many":
+		words = "The oldest of too many sessions ended"
 	case r.Kind == audit.SessionRevoked && r.Reason == "recovery":
 		words = "A session ended with the recovery"
 	case r.Kind == audit.SessionRevoked && r.Client == audit.Client{}:
 		words = "An operator ended a session"
+	case r.Kind == audit.RecoveryOffered && r.Reason == byOperator:
+		words = "An operator made a recovery link for this account"
 	case r.Kind == audit.Renamed:
 		words += " to " + r.Detail["to"]
 	}

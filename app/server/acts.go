@@ -44,8 +44,9 @@ var actAddress = regexp.MustCompile(`^/account/(passkeys/add|passkeys/[0-9a-f]{3
 // deed is a sensitive act as a form asks for it.
 type deed struct {
 	store.Act
-	done    news  // what the page says when it is done
-	missing error // in place of account.ErrNotFound
+	done     news  // what the page says when it is done
+	missing  error // in place of account.ErrNotFound, or nil
+	disabled error // in place of account.ErrDisabled, or nil
 }
 
 // act answers the press of a form for one sensitive act, which read reads: the press
@@ -68,8 +69,8 @@ func (s *Server) act(read func(echo.Context, url.Values) (deed, error)) echo.Han
 		switch {
 		case errors.Is(err, account.ErrNotFound) && d.missing != nil:
 			return d.missing
-		case errors.Is(err, account.ErrDisabled): // not this one, whose sessions would be over
-			return errDisabledThere
+		case errors.Is(err, account.ErrDisabled) && d.disabled != nil:
+			return d.disabled
 		case err != nil:
 			return err
 		}
@@ -124,9 +125,10 @@ func (s *Server) stepUp(c echo.Context, p *pressed, binding string, act store.Ac
 	if slices.Contains(done.Ended, begun.ID) { // with the passkey, or with the account
 		s.trail.grown()
 		s.signedOut(c)
+		s.cookies.signOut(c.Response())
 		return done, nil
 	}
-	return done, s.handOver(c, begun, entered{done.User, used.Credential})
+	return done, s.handOver(c, done.Session, entered{done.User, used.Credential})
 }
 
 // showDone shows what an act came to.
@@ -134,16 +136,16 @@ func (s *Server) showDone(c echo.Context, d deed, done store.SteppedUp) error {
 	if visitOf(c).signedIn {
 		return s.showAccount(c, http.StatusOK, d.done)
 	}
-	told := s.accountSignals(done.User, nil)[:1]
+	var left []account.Credential
 	if _, erased := d.Act.(store.EraseSelf); erased {
 		s.runs.Forget(done.User.ID)
 	} else {
-		left, err := s.db.Credentials(c.Request().Context(), done.User.ID)
-		if err != nil {
+		var err error
+		if left, err = s.accepted(c.Request().Context(), done.User.ID); err != nil {
 			return err
 		}
-		told = s.accountSignals(done.User, left)
 	}
+	told := []signal{s.acceptedSignal(done.User, left)}
 	page := s.authProps(c, s.cookies.binding(c.Response(), c.Request()), "", "")
 	page.Notice, page.Signals, page.Here = d.done.notice, signals(told), "/"
 	return s.render(c, http.StatusOK, views.Page(page))
@@ -160,7 +162,9 @@ func (s *Server) addOnPage(c echo.Context) error {
 		if _, err := s.stepUp(c, p, binding, store.Prove{}); err != nil {
 			return err
 		}
-		return s.showAccount(c, http.StatusOK, news{notice: "It is you. Now press “Add a passkey” once more, to make the new one."})
+		return s.showAccount(c, http.StatusOK, news{
+			notice: "It is you. Now press “Add a passkey” once more, to make the new one.", at: actAdd,
+		})
 	}
 	in, err := s.add(c, binding)
 	if err != nil {
@@ -224,15 +228,15 @@ func (s *Server) readInvitation(_ echo.Context, form url.Values) (deed, error) {
 		}
 	}
 	token, ttl := newToken(), time.Duration(days)*24*time.Hour
-	what := "It lets one person in, once, within " + lasting(ttl) + "."
+	what := "This link lets one person in, once, within " + lasting(ttl) + "."
 	if len(groups) > 0 {
-		what = "It makes one person, new or not, a member of " + strings.Join(groups, ", ") + ", once, within " + lasting(ttl) + "."
+		what = "This link makes one person, new or not, a member of " + strings.Join(groups, ", ") + ", once, within " + lasting(ttl) + "."
 	}
 	return deed{
 		Act: store.MakeInvitation{Invitation: account.Invitation{
-			TokenHash: account.InvitationHash(token), Groups: groups, ExpiresAt: s.now().Add(ttl),
+			TokenHash: account.TokenHash(token), Groups: groups, ExpiresAt: s.now().Add(ttl),
 		}},
-		done: news{notice: "The invitation is made. Its link is below, under “Other people”.", link: inviteLink(s.settings, token), linkIs: what},
+		done: news{notice: "The invitation is made.", link: inviteLink(s.settings, token), linkIs: what},
 	}, nil
 }
 
@@ -243,13 +247,13 @@ func (s *Server) readRecovery(_ echo.Context, form url.Values) (deed, error) {
 	}
 	return deed{
 		Act: store.MakeRecovery{Name: name, Recovery: account.Recovery{
-			TokenHash: account.InvitationHash(token), ExpiresAt: s.now().Add(recoverable),
+			TokenHash: account.TokenHash(token), ExpiresAt: s.now().Add(recoverable),
 		}},
-		missing: errNoAccount,
+		missing: errNoAccount, disabled: errDisabledThere,
 		done: news{
-			notice: "The recovery link is made. It is below, under “Other people”.", link: recoverLink(s.settings, token),
-			linkIs: "Give it to the person of that account, and to nobody else. It works once, within " + lasting(recoverable) + ", and its new passkey opens the account " +
-				lasting(s.settings.RecoveryDelay) + " later, unless someone who is signed in there cancels it.",
+			notice: "The recovery link is made.", link: recoverLink(s.settings, token),
+			linkIs: "Give this link to the person of that account, and to nobody else. It works once, within " + lasting(recoverable) + ", and its new passkey opens the account " +
+				lasting(s.settings.RecoveryDelay) + " later, unless someone who is signed in there cancels it with a passkey.",
 		},
 	}, nil
 }
@@ -291,6 +295,7 @@ func (s *Server) endSession(c echo.Context) error {
 	s.trail.grown()
 	if all[at].ID == v.session.ID {
 		s.signedOut(c)
+		s.cookies.signOut(c.Response())
 	}
 	return toAccount(c)
 }
@@ -299,7 +304,7 @@ func (s *Server) endSession(c echo.Context) error {
 // opens the account after the delay.
 func (s *Server) recover(c echo.Context, p *pressed, binding string) error {
 	r, v := c.Request(), visitOf(c)
-	hash := account.InvitationHash(p.recover)
+	hash := account.TokenHash(p.recover)
 	switch {
 	case hash == nil:
 		return account.ErrRecovery
@@ -322,13 +327,13 @@ func (s *Server) recover(c echo.Context, p *pressed, binding string) error {
 	page := s.authProps(c, s.cookies.binding(c.Response(), r), "", "")
 	page.Known, page.Here = true, "/"
 	page.Notice = "The recovery of " + user.Name + " has begun."
-	page.More = opensAt(made.EffectiveAt, s.settings.RecoveryDelay) + " Until then, whoever is signed in to the account can cancel it."
+	page.More = opensAt(made.EffectiveAt, s.settings.RecoveryDelay) + " Until then, whoever is signed in to the account can cancel it with a passkey."
 	return s.render(c, http.StatusOK, views.Page(page))
 }
 
 // opensAt says when the passkey of a recovery opens its account.
 func opensAt(at time.Time, wait time.Duration) string {
-	return "Your new passkey opens the account " + ahead(wait) + ", on " + at.UTC().Format("2 January 2006 at 15:04:05 UTC") + ": come back then, and press Auth."
+	return "Your new passkey opens the account " + ahead(wait) + ", on " + at.UTC().Format("2 January 2006 at 15:04 UTC") + ": come back then, and press Auth."
 }
 
 // recoverProps are the page of a recovery link; account.ErrRecovery when it cannot
@@ -340,7 +345,7 @@ func (s *Server) recoverProps(c echo.Context, binding, token string) (views.Auth
 	}
 	return views.Auth{
 		Ceremony: views.Ceremony{Options: string(options), Recover: token}, Elsewhere: s.settings.Origin(),
-		Invited: "This link gives " + user.Name + " back to whoever has lost every passkey of it. The new passkey opens the account " +
+		Invited: "This link gives " + user.Name + " back to its person, who has lost every passkey. The new passkey opens the account " +
 			lasting(s.settings.RecoveryDelay) + " later, and ends all its sessions then.",
 	}, nil
 }
@@ -348,7 +353,7 @@ func (s *Server) recoverProps(c echo.Context, binding, token string) (views.Auth
 // recoverOptions are the options of a recovery link, and the account that it gives
 // back.
 func (s *Server) recoverOptions(ctx context.Context, binding, token string) ([]byte, account.User, error) {
-	hash := account.InvitationHash(token)
+	hash := account.TokenHash(token)
 	link, user, err := s.db.Recovery(ctx, hash)
 	switch {
 	case errors.Is(err, account.ErrNotFound):

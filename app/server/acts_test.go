@@ -16,6 +16,7 @@ import (
 
 	"bio/app/account"
 	"bio/app/audit"
+	"bio/app/session"
 )
 
 // Where the acts of the account's page are posted to.
@@ -65,7 +66,7 @@ func (b *browser) adds() *device {
 	b.t.Helper()
 	d := b.device()
 	f := b.asks(addPasskey)
-	if p := b.press(f, d.create(f.options)); p.status != http.StatusOK || !strings.HasPrefix(p.notice, "The passkey “Passkey” is added.") {
+	if p := b.press(f, d.create(f.options)); p.status != http.StatusOK || !strings.HasPrefix(p.notice, "The passkey “Passkey") || !strings.HasSuffix(p.notice, "” is added.") {
 		b.t.Fatalf("a passkey was not added: %d %s", p.status, p.notice)
 	}
 	return d
@@ -217,23 +218,28 @@ func (p *page) signalled(t testing.TB) map[string][]map[string]any {
 }
 
 // checkAccepted fails unless the page tells the browser that exactly these are the
-// passkeys of the account.
+// passkeys of the account, and what it is called.
 func checkAccepted(t testing.TB, p *page, name string, of ...*device) {
+	t.Helper()
+	checkList(t, p, of...)
+	want := []map[string]any{{"rpId": "localhost", "userId": encode(of[0].handle), "name": name, "displayName": name}}
+	if diff := cmp.Diff(want, p.signalled(t)["signalCurrentUserDetails"]); diff != "" {
+		t.Errorf("details (-want +got):\n%s", diff)
+	}
+}
+
+// checkList fails unless the page tells the browser that exactly these are the
+// passkeys of the account.
+func checkList(t testing.TB, p *page, of ...*device) {
 	t.Helper()
 	ids := []any{}
 	for _, d := range of {
 		ids = append(ids, encode(d.ID))
 	}
-	handle := encode(of[0].handle)
-	got := p.signalled(t)
-	want := []map[string]any{{"rpId": "localhost", "userId": handle, "allAcceptedCredentialIds": ids}}
+	want := []map[string]any{{"rpId": "localhost", "userId": encode(of[0].handle), "allAcceptedCredentialIds": ids}}
 	anyOrder := cmpopts.SortSlices(func(a, b any) bool { return fmt.Sprint(a) < fmt.Sprint(b) })
-	if diff := cmp.Diff(want, got["signalAllAcceptedCredentials"], anyOrder); diff != "" {
+	if diff := cmp.Diff(want, p.signalled(t)["signalAllAcceptedCredentials"], anyOrder); diff != "" {
 		t.Errorf("accepted (-want +got):\n%s", diff)
-	}
-	want = []map[string]any{{"rpId": "localhost", "userId": handle, "name": name, "displayName": name}}
-	if diff := cmp.Diff(want, got["signalCurrentUserDetails"]); diff != "" {
-		t.Errorf("details (-want +got):\n%s", diff)
 	}
 }
 
@@ -363,8 +369,14 @@ func TestRemovePasskey(t *testing.T) {
 		p.notice != "The passkey is removed, and with it this session, which it opened. Press Auth to sign in with another one." {
 		t.Errorf("%d as %q, %q, here %q", p.status, p.account, p.notice, p.here)
 	}
-	checkAccepted(t, p, made.account, d)
-	if _, alive := b.who(); alive || b.cookies["bio"] != "" {
+	checkList(t, p, d)
+	if p.signalled(t)["signalCurrentUserDetails"] != nil { // nobody is signed in
+		t.Errorf("signals %q", p.signals)
+	}
+	if dead := p.cookie(t, "bio"); dead.MaxAge >= 0 || dead.Value != "" {
+		t.Errorf("the cookie is %s", dead.Raw)
+	}
+	if _, alive := b.who(); alive {
 		t.Error("the session is alive")
 	}
 	var kinds []audit.Kind
@@ -377,6 +389,24 @@ func TestRemovePasskey(t *testing.T) {
 	if p := b.signIn(d); p.account != made.account {
 		t.Errorf("the other passkey: %d", p.status)
 	}
+}
+
+// While a recovery waits, the browser is not told to drop its passkey, whichever of
+// the account's is removed.
+func TestRemoveWhileRecovering(t *testing.T) {
+	s := newSite(t)
+	b := s.browser()
+	d, made := b.register()
+	spare, third := b.adds(), b.adds()
+	_, waits := s.recovers(made.account)
+	p := b.does(d, b.asks(passkeyAct(third, "remove")), audit.PasskeyRemoved)
+	checkAccepted(t, p, made.account, d, spare, waits)
+	f := b.asks(passkeyAct(d, "remove")) // which opened this session
+	p = b.press(f, d.get(f.options))
+	if p.status != http.StatusOK || p.account != "" {
+		t.Fatalf("%d as %q, %q", p.status, p.account, p.notice)
+	}
+	checkList(t, p, spare, waits)
 }
 
 func TestAddPasskey(t *testing.T) {
@@ -406,7 +436,7 @@ func TestAddPasskey(t *testing.T) {
 	spare, token, n := s.device(), b.cookies["bio"], len(s.trail())
 	s.clock.Advance(time.Minute) // she takes her time: five minutes but a second
 	p := b.press(f, spare.create(f.options))
-	if p.status != http.StatusOK || p.account != made.account || p.here != "/account" || p.notice != "The passkey “Passkey” is added." || b.cookies["bio"] != token {
+	if p.status != http.StatusOK || p.account != made.account || p.here != "/account" || p.notice != "The passkey “Passkey 2” is added." || b.cookies["bio"] != token {
 		t.Errorf("added: %d as %q, %q, here %q", p.status, p.account, p.notice, p.here)
 	}
 	checkAccepted(t, p, made.account, d, spare)
@@ -438,7 +468,7 @@ func TestAddPasskey(t *testing.T) {
 		t.Errorf("then: offers %q, excluded %q", f.offers, excluded(f))
 	}
 	third = s.device()
-	if p = b.press(f, third.create(f.options)); p.status != http.StatusOK {
+	if p = b.press(f, third.create(f.options)); p.status != http.StatusOK || p.notice != "The passkey “Passkey 3” is added." {
 		t.Errorf("then: %d %s", p.status, p.notice)
 	}
 	checkAccepted(t, p, made.account, d, spare, third)
@@ -477,6 +507,86 @@ func TestEndOthers(t *testing.T) {
 	b.checkSignedIn(made.account)
 	stranger.checkSignedIn(others.account)
 	b.does(d, b.crafted(endOthers)) // there is none to end
+}
+
+// begun begins that many more sessions like one of the browser's account, the first
+// seen a millisecond after it, and each after that a millisecond later.
+func (b *browser) begun(more int) {
+	b.t.Helper()
+	who, _ := b.who()
+	if _, err := b.raw.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		INSERT INTO sessions (id, user_id, credential, created_at, seen_at, expires_at, auth_time, user_verified, network, browser, system)
+		SELECT 'another ' || i, user_id, credential, created_at, seen_at + i, expires_at, auth_time, user_verified, network, browser, system
+		FROM n JOIN (SELECT * FROM sessions WHERE user_id = ? LIMIT 1)`, more, who.User.ID); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// Of many sessions the page lists this one and those that were seen last, and says how
+// many more there are.
+func TestSessionsListed(t *testing.T) {
+	for _, tt := range []struct {
+		others, listed int
+		more           string
+	}{{99, 99, ""}, {100, 99, "And 1 more."}, {130, 99, "And 31 more."}} {
+		s := newSite(t)
+		b := s.browser()
+		d, _ := b.register()
+		b.begun(tt.others) // all of them seen after this one
+		p := b.get("/account")
+		var want []string
+		for i := range tt.listed {
+			want = append(want, "/account/sessions/"+audit.SessionRef(fmt.Sprint("another ", tt.others-i))+"/end")
+		}
+		got := slices.DeleteFunc(slices.Clone(p.plain), func(address string) bool { return !strings.HasSuffix(address, "/end") })
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%d others: listed (-want +got):\n%s", tt.others, diff)
+		}
+		if said := strings.Contains(p.body, " more.</p>"); !strings.Contains(p.body, tt.more) || said != (tt.more != "") {
+			t.Errorf("%d others: does not say %q", tt.others, tt.more)
+		}
+		p = b.does(d, p.acts[endOthers], slices.Repeat([]audit.Kind{audit.SessionRevoked}, tt.others)...)
+		if s.rows()["sessions"] != 1 || strings.Contains(p.body, " more.</p>") {
+			t.Errorf("%d others: %d sessions are left", tt.others, s.rows()["sessions"])
+		}
+	}
+}
+
+// One sign-in too many ends the session that was seen longest ago, at once, though this
+// server still remembers it.
+func TestTooManySessions(t *testing.T) {
+	for name, enters := range map[string]func(b *browser, d *device){
+		"the page": func(b *browser, d *device) { b.signIn(d) },
+		"the API":  func(b *browser, d *device) { b.enter(d) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			oldest := s.browser()
+			d, made := oldest.register()
+			s.clock.Advance(10 * time.Second)
+			next := s.browserOf(d)
+			oldest.begun(session.Most - 2)
+			who, alive := oldest.who()
+			if !alive {
+				t.Fatal("signed out before its time")
+			}
+			n := len(s.trail())
+			in := s.browser()
+			enters(in, d)
+			in.checkSignedIn(made.account)
+			if _, alive := oldest.who(); alive {
+				t.Error("the oldest answers")
+			}
+			next.checkSignedIn(made.account)
+			i := slices.IndexFunc(s.since(n), func(e audit.Record) bool { return e.Kind == audit.SessionRevoked })
+			if i < 0 || s.rows()["sessions"] != session.Most {
+				t.Fatalf("%d sessions, the trail says %+v", s.rows()["sessions"], s.since(n))
+			}
+			if e := s.since(n)[i]; e.Session != who.Session.ID || e.Reason != "too many" || e.Actor != who.User.ID {
+				t.Errorf("the trail says %+v", e)
+			}
+		})
+	}
 }
 
 // One session ends by a plain form, without a passkey and without a script.
@@ -576,7 +686,7 @@ func TestErase(t *testing.T) {
 	id := account.UserID(d.handle)
 
 	page := b.get("/account")
-	for _, sentence := range []string{"This erases your passkeys, your sessions, and all that the trail says of you", "It cannot be undone.", "delete it yourself"} {
+	for _, sentence := range []string{"This erases your passkeys, your sessions, and all that is recorded of you", "It cannot be undone.", "delete it yourself"} {
 		if !strings.Contains(page.body, sentence) {
 			t.Errorf("the page does not say %q", sentence)
 		}
@@ -655,7 +765,7 @@ func TestInviteOnPage(t *testing.T) {
 		return p, strings.TrimPrefix(p.link, local)
 	}
 	p, link := made("groups", "ops, dev  dev", "days", "3")
-	if !strings.Contains(p.body, "It makes one person, new or not, a member of dev, ops, once, within 3 days.") {
+	if !strings.Contains(p.body, "This link makes one person, new or not, a member of dev, ops, once, within 3 days.") {
 		t.Error("the page does not say what the link gives")
 	}
 	if e := s.trail()[len(s.trail())-1]; e.Actor != account.UserID(d.handle) || e.Detail["groups"] != "dev ops" || e.Reason != "account page" {
@@ -672,7 +782,7 @@ func TestInviteOnPage(t *testing.T) {
 
 	for days, lasts := range map[string]time.Duration{"": 7 * 24 * time.Hour, "1": 24 * time.Hour, "365": 365 * 24 * time.Hour} {
 		p, link := made("groups", " ", "days", days)
-		if !strings.Contains(p.body, "It lets one person in, once, within ") {
+		if !strings.Contains(p.body, "This link lets one person in, once, within ") {
 			t.Error("the page does not say what the link gives")
 		}
 		s.clock.Advance(lasts - time.Millisecond)
@@ -718,7 +828,7 @@ func TestRecoveryLinkOnPage(t *testing.T) {
 	s := newSite(t)
 	b, d, owner := s.owner()
 	lost, made := s.browser().register()
-	p := b.does(d, b.asks(makeRecovery, "account", " "+strings.ToUpper(made.account)+" "), audit.RecoveryOffered)
+	p := b.does(d, b.asks(makeRecovery, "account", " "+strings.ToUpper(made.account)+" "), audit.RecoveryMade, audit.RecoveryOffered)
 	if !strings.HasPrefix(p.notice, "The recovery link is made.") || !strings.HasPrefix(p.link, local+"/?recover=") ||
 		!strings.Contains(p.body, "It works once, within 7 days, and its new passkey opens the account 24 hours later") {
 		t.Errorf("notice %q, link %q", p.notice, p.link)
@@ -730,7 +840,18 @@ func TestRecoveryLinkOnPage(t *testing.T) {
 	if e := s.trail()[len(s.trail())-1]; e.Actor != account.UserID(lost.handle) || strings.Contains(fmt.Sprint(e), account.UserID(d.handle)) || e.Session != "" {
 		t.Errorf("the trail says %+v", e)
 	}
-	acts, _, _ := s.browserOf(lost).get("/account").activity(t)
+	// The owner's own entry says that they made one, and from where, not for whom.
+	who, _ := b.who()
+	e := s.trail()[len(s.trail())-2]
+	if e.Actor != account.UserID(d.handle) || e.Session != who.Session.ID || e.Client.Browser != "Firefox" || e.Client.Network != "203.0.113.0/24" ||
+		strings.Contains(fmt.Sprint(e), account.UserID(lost.handle)) || strings.Contains(fmt.Sprint(e), made.account) || len(e.Detail) > 0 {
+		t.Errorf("the trail says %+v", e)
+	}
+	acts, _, _ := b.get("/account").activity(t)
+	if acts[0].words != "Made a recovery link for someone with Firefox on Linux, from 203.0.113.0/24" || strings.Contains(fmt.Sprint(acts), made.account) {
+		t.Errorf("the owner is told %+v", acts)
+	}
+	acts, _, _ = s.browserOf(lost).get("/account").activity(t)
 	if acts[1].words != "An owner made a recovery link for this account" || !acts[1].alarming || strings.Contains(fmt.Sprint(acts), owner) {
 		t.Errorf("the person is told %+v", acts)
 	}
@@ -785,13 +906,25 @@ func TestRefusedKeepsTyped(t *testing.T) {
 func TestOnlyOwners(t *testing.T) {
 	s := newSite(t)
 	_, _, owner := s.owner()
+	// That it was tried is theirs to know.
+	refused := func(b *browser, d *device, f *form) {
+		t.Helper()
+		n := s.settled()
+		b.refused(f.action, f, d.get(f.options), 403, "Only an owner of this site can do that.")
+		s.settled()
+		if e := s.since(n); len(e) != 1 || e[0].Kind != audit.SignInRefused || e[0].Reason != "not an owner" || e[0].Client.Browser != "Firefox" {
+			t.Errorf("%s: the trail says %+v", f.action, e)
+		}
+		f = b.crafted(f.action, "account", owner)
+		checkCode(t, f.action, asProblem(b).press(f, d.get(f.options)), 403, "not_owner")
+	}
 	b, d := s.browser(), s.device()
 	plain := b.registerWith(d, "/?invite="+s.invite(time.Time{}, "ops", "owners", "own")).account
 	for _, f := range []*form{
 		b.crafted(makeInvitation, "groups", "owner", "days", "7"), b.crafted(makeInvitation, "groups", "", "days", ""),
 		b.crafted(makeRecovery, "account", owner), b.crafted(makeRecovery, "account", plain), b.crafted(makeRecovery, "account", "nobody-here-1"),
 	} {
-		b.refused(f.action, f, d.get(f.options), 403, "Only an owner of this site can do that.")
+		refused(b, d, f)
 	}
 	// Nor does someone who was one when the page was made.
 	b, d, name := s.owner()
@@ -799,5 +932,5 @@ func TestOnlyOwners(t *testing.T) {
 	if _, err := s.db.SetGroups(t.Context(), name, nil, false, audit.Entry{Kind: audit.GroupsSet}); err != nil {
 		t.Fatal(err)
 	}
-	b.refused("an owner of before", f, d.get(f.options), 403, "Only an owner of this site can do that.")
+	refused(b, d, f)
 }

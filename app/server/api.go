@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -79,7 +80,11 @@ func (s *Server) beginRegister(c echo.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(has) >= account.MaxCredentials { // said now, before there is a passkey too many
+		accepted, err := s.accepted(r.Context(), v.user.ID)
+		if err != nil {
+			return err
+		}
+		if len(accepted) >= account.MaxCredentials { // said now, before there is a passkey too many
 			return account.ErrTooMany
 		}
 		offer := s.rp.OfferCarrying(passkey.AddPasskey(v.user.ID), s.cookies.binding(c.Response(), r), wanted.bytes())
@@ -150,7 +155,11 @@ func (s *Server) add(c echo.Context, binding string) (in entered, err error) {
 	if err != nil {
 		return entered{}, err
 	}
-	reg.Credential.Name = cmp.Or(wanted.Name, reg.Credential.Name)
+	if reg.Credential.Name = cmp.Or(wanted.Name, reg.Credential.Name); wanted.Name == "" {
+		if reg.Credential.Name, err = s.apart(r.Context(), v.user.ID, reg.Credential.Name); err != nil {
+			return entered{}, err
+		}
+	}
 	in.user, in.with, err = s.db.AddCredential(r.Context(), store.Addition{
 		Challenge: reg.Challenge, Expires: reg.Expires,
 		SessionID: v.session.ID, Proven: s.now().Add(-proofFor), Credential: reg.Credential,
@@ -161,6 +170,20 @@ func (s *Server) add(c echo.Context, binding string) (in entered, err error) {
 	s.trail.grown()
 	s.metrics.presses.WithLabelValues("passkey added").Inc()
 	return in, nil
+}
+
+// apart is the name that a new passkey of the account gets by itself: with a number,
+// where another one is called so.
+func (s *Server) apart(ctx context.Context, userID, name string) (string, error) {
+	has, err := s.db.Credentials(ctx, userID)
+	if err != nil {
+		return "", err
+	}
+	unlike := name
+	for n := 2; slices.ContainsFunc(has, func(c account.Credential) bool { return c.Name == unlike }); n++ {
+		unlike = fmt.Sprintf("%s %d", name, n)
+	}
+	return unlike, nil
 }
 
 // beginSignIn answers POST /auth/webauthn/sign-in/begin with request options.
@@ -266,7 +289,7 @@ func describe(k account.Credential) credentialJSON {
 		ID: encode(k.ID), Name: k.Name, AAGUID: fmt.Sprintf("%x-%x-%x-%x-%x", g[:4], g[4:6], g[6:8], g[8:10], g[10:]),
 		DeviceType: k.DeviceType(), BackupEligible: k.BackupEligible(), BackupState: k.BackupState(),
 		Transports: append([]string{}, k.Transports...), SignCount: k.SignCount,
-		CreatedAt: k.CreatedAt.UTC(), LastUsedAt: k.LastUsedAt.UTC(),
+		CreatedAt: k.CreatedAt.UTC().Truncate(time.Millisecond), LastUsedAt: k.LastUsedAt.UTC().Truncate(time.Millisecond),
 	}
 }
 
@@ -341,6 +364,7 @@ func (s *Server) removeCredential(c echo.Context) error {
 	}
 	if slices.Contains(ended, v.session.ID) {
 		s.signedOut(c)
+		s.cookies.signOut(c.Response())
 	}
 	return c.NoContent(http.StatusNoContent)
 }

@@ -51,7 +51,7 @@ func (s *Server) home(c echo.Context) error {
 	if invite == "" {
 		return s.render(c, http.StatusOK, views.Page(s.authProps(c, binding, returnTo, "")))
 	}
-	i, err := s.db.Invitation(r.Context(), account.InvitationHash(invite))
+	i, err := s.db.Invitation(r.Context(), account.TokenHash(invite))
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *Server) authProps(c echo.Context, binding, returnTo, invite string) vie
 	return views.Auth{
 		Ceremony: views.Ceremony{
 			Options: string(s.rp.OptionsJSON(s.rp.Offer(passkey.SignIn, binding))),
-			Known:   s.knownTo(c.Request()), Closed: !s.mayRegister(account.InvitationHash(invite)),
+			Known:   s.knownTo(c.Request()), Closed: !s.mayRegister(account.TokenHash(invite)),
 			ReturnTo: returnTo, Invite: invite,
 		},
 		Elsewhere: s.settings.Origin(),
@@ -246,7 +246,7 @@ func (s *Server) showHome(c echo.Context, status int, page views.Home, run *runs
 	page.Account = v.user.Name
 	// The page of a press that succeeded is shown, whatever the database says now.
 	var err error
-	if page.Recovery, _, err = s.waiting(c); err != nil {
+	if page.Recovery, err = s.waiting(c); err != nil {
 		s.log.Error("recovery not looked for", "error", err, "request", v.requestID)
 	}
 	if page.Recovery != nil {

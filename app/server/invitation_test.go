@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -10,6 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"bio/app/account"
+	"bio/app/audit"
 	"bio/app/server"
 )
 
@@ -274,6 +279,33 @@ func TestUndoKeepsGroups(t *testing.T) {
 	}
 }
 
+// An invitation that would make more groups than one may have is refused, and stays.
+func TestInvitationToTooManyGroups(t *testing.T) {
+	s := newSite(t)
+	b := s.browser()
+	d, made := b.register()
+	var has []string
+	for i := range account.MaxGroups {
+		has = append(has, fmt.Sprintf("group-%02d", i))
+	}
+	if _, err := s.db.SetGroups(t.Context(), made.account, has, false, audit.Entry{Kind: audit.GroupsSet}); err != nil {
+		t.Fatal(err)
+	}
+	link := "/?invite=" + s.invite(time.Time{}, "ops")
+	before, token := s.contents(), b.cookies["bio"]
+	f := b.button(link)
+	p := b.press(f, d.get(f.options))
+	if p.status != http.StatusForbidden || !strings.HasPrefix(p.notice, sayInvitation) || b.cookies["bio"] != token {
+		t.Errorf("%d %q", p.status, p.notice)
+	}
+	if diff := cmp.Diff(before, s.contents()); diff != "" {
+		t.Errorf("changed (-before +after):\n%s", diff)
+	}
+	if p := s.browser().registerWith(s.device(), link); s.groups(p.account) != `["ops"]` {
+		t.Errorf("then someone else: %d, groups %s", p.status, s.groups(p.account))
+	}
+}
+
 // An undo asked for by a session that has just ended elsewhere, where this
 // server still remembers it, is a person who is signed out.
 func TestUndoAfterSignOutElsewhere(t *testing.T) {
@@ -289,9 +321,10 @@ func TestUndoAfterSignOutElsewhere(t *testing.T) {
 		t.Fatal(p.status)
 	}
 	p := c.press(made.undo, d.get(made.undo.options))
-	if p.status != http.StatusUnauthorized || p.account != "" || p.auth == nil || c.cookies["bio"] != "" {
-		t.Errorf("%d as %q, button %t, cookie %q", p.status, p.account, p.auth != nil, c.cookies["bio"])
+	if p.status != http.StatusUnauthorized || p.account != "" || p.auth == nil {
+		t.Errorf("%d as %q, button %t", p.status, p.account, p.auth != nil)
 	}
+	p.keptCookie(t, "the undo")
 	if n := here.rows()["users"]; n != 2 {
 		t.Errorf("%d accounts, want both", n)
 	}

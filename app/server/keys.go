@@ -41,5 +41,5 @@ func key(root []byte, use string) []byte {
 // isFirstOwner reports whether the hash is that of the invitation that the first
 // start printed.
 func (s *Server) isFirstOwner(invitation []byte) bool {
-	return invitation != nil && bytes.Equal(invitation, account.InvitationHash(s.keys.owner))
+	return invitation != nil && bytes.Equal(invitation, account.TokenHash(s.keys.owner))
 }

@@ -297,6 +297,8 @@ func (s *Server) recognise(next echo.HandlerFunc) echo.HandlerFunc {
 		switch {
 		case err == nil:
 			v.signedIn = true
+		case errors.Is(err, session.ErrEnded):
+			// Its cookie stays: this answer may overtake that which brings the new one.
 		case errors.Is(err, session.ErrNone):
 			s.cookies.signOut(c.Response())
 		default:

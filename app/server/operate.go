@@ -24,7 +24,7 @@ import (
 // openDatabase opens the database of an installation that has started once.
 func openDatabase(ctx context.Context, settings *config.Settings) (*store.DB, error) {
 	if _, err := os.Stat(strings.TrimPrefix(settings.Database, "file:")); errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("there is no database yet: start Bio once with these settings")
+		return nil, fmt.Errorf("there is no database at %s yet: start Bio once with these settings", strings.TrimPrefix(settings.Database, "file:"))
 	}
 	return store.Open(ctx, settings.Database, time.Now)
 }

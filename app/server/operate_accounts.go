@@ -75,7 +75,7 @@ func groupNames(names []string) ([]string, error) {
 	}
 	for _, name := range names {
 		if _, err := account.Groups([]string{name}); err != nil {
-			return nil, fmt.Errorf("%q is not a group: a group has up to 64 lower-case letters, digits, dots, hyphens and underscores", name)
+			return nil, fmt.Errorf("%q is not a group: a group has up to 64 lower-case letters, digits, dots, hyphens and underscores, and begins with a letter or digit", name)
 		}
 	}
 	return nil, fmt.Errorf("%d groups are more than one account can have", len(names))
@@ -99,7 +99,7 @@ func Invite(ctx context.Context, settings *config.Settings, groups []string, ttl
 	}
 	defer db.Close()
 	token := newToken()
-	invitation := account.Invitation{TokenHash: account.InvitationHash(token), Groups: groups}
+	invitation := account.Invitation{TokenHash: account.TokenHash(token), Groups: groups}
 	if ttl > 0 {
 		invitation.ExpiresAt = time.Now().Add(ttl)
 	}
@@ -127,7 +127,7 @@ func OfferRecovery(ctx context.Context, settings *config.Settings, name string, 
 	token := newToken()
 	expires = time.Now().Add(ttl)
 	err = act(ctx, settings, name, func(db *store.DB) (err error) {
-		user, err = db.OfferRecovery(ctx, name, account.Recovery{TokenHash: account.InvitationHash(token), ExpiresAt: expires},
+		user, err = db.OfferRecovery(ctx, name, account.Recovery{TokenHash: account.TokenHash(token), ExpiresAt: expires},
 			audit.Entry{Kind: audit.RecoveryOffered, Reason: byOperator})
 		return err
 	})

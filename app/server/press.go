@@ -145,7 +145,7 @@ func (s *Server) register(c echo.Context, p *pressed, binding string) error {
 // registration policy. Whether an invitation can still be used is settled where it
 // is used up.
 func (s *Server) admit(invite string) (invitation []byte, err error) {
-	invitation = account.InvitationHash(invite)
+	invitation = account.TokenHash(invite)
 	switch {
 	case invite != "" && invitation == nil && s.settings.Registration != config.RegistrationClosed:
 		return nil, account.ErrInvitation
@@ -213,13 +213,11 @@ func (s *Server) signIn(c echo.Context, p *pressed, binding string) error {
 	}
 	switch {
 	case in.Recovered:
-		page.Notice = "This account is yours again. All other sessions are over. Remove the passkeys that you no longer have on your account’s page."
+		page.Notice = "This account is yours again. All other sessions are over. On your account’s page, remove the passkeys that you have lost."
 	case in.Removed:
 		s.runs.Forget(in.RemovedUser.ID)
 		page.Notice = "This is your older account. The new one, " + in.RemovedUser.Name + ", is gone, and so is its passkey."
-		page.Signals = signals([]signal{{"signalAllAcceptedCredentials", map[string]any{
-			"rpId": s.rp.ID(), "userId": encode(in.RemovedUser.Handle), "allAcceptedCredentialIds": []string{},
-		}}})
+		page.Signals = signals([]signal{s.acceptedSignal(in.RemovedUser, nil)})
 	case in.undoing:
 		page.Notice = "This is your older account. The newer one, " + asking.Name + ", was kept: it is no longer new and empty."
 	}
@@ -311,11 +309,11 @@ func noticed(used *passkey.Assertion, begun session.Session) (entries []audit.En
 	return entries
 }
 
-// signedOut takes a session that has ended elsewhere from this visit.
+// signedOut takes a session that has ended from this visit. Its cookie is left: when
+// another answer has brought the next one, this must not take that away.
 func (s *Server) signedOut(c echo.Context) {
 	v := visitOf(c)
 	s.sessions.Forget(v.session.ID)
-	s.cookies.signOut(c.Response())
 	v.signedIn, v.session, v.user = false, session.Session{}, account.User{}
 }
 
@@ -330,7 +328,7 @@ func ownerNotice(now, before account.User) string {
 // usableInvitation is the hash of an invitation that a known person presses
 // through. One that was used already does not keep them out: they are no stranger.
 func (s *Server) usableInvitation(c echo.Context, invite string) ([]byte, error) {
-	hash := account.InvitationHash(invite)
+	hash := account.TokenHash(invite)
 	if hash == nil {
 		return nil, nil
 	}
@@ -389,6 +387,9 @@ func (s *Server) refused(c echo.Context, o outcome, cause error) {
 	if v.pressed != nil {
 		entry.Actor, entry.Credential = cmp.Or(entry.Actor, v.pressed.user), v.pressed.with()
 	}
+	if errors.Is(cause, account.ErrNotOwner) {
+		entry.Actor = v.user.ID
+	}
 	if errors.Is(cause, account.ErrOtherAccount) { // theirs is to know that it was tried, not by whom
 		entry.Actor, entry.Credential = v.user.ID, ""
 	}
@@ -403,7 +404,7 @@ func (s *Server) refused(c echo.Context, o outcome, cause error) {
 // for, not by its passkey.
 func harmless(v *visit, o outcome, cause error) bool {
 	return v.pressed != nil && v.pressed.act != "" &&
-		(o.status != http.StatusUnauthorized || errors.Is(cause, errNotSignedIn) || errors.Is(cause, session.ErrNone))
+		(o.status != http.StatusUnauthorized && !errors.Is(cause, account.ErrNotOwner) || errors.Is(cause, errNotSignedIn) || errors.Is(cause, session.ErrNone))
 }
 
 // outdated reports whether a press came from an old page of a browser that has
@@ -439,7 +440,7 @@ func (s *Server) refusedPress(c echo.Context, o outcome, err error) error {
 	}
 	if p.act != "" && v.signedIn {
 		return s.showAccount(c, o.status, news{
-			notice: withoutAuth.Replace(o.sentence), signals: dead, refused: p.act, typed: r.PostForm,
+			notice: withoutAuth.Replace(o.sentence), signals: dead, at: p.act, typed: r.PostForm,
 		})
 	}
 	binding := s.cookies.binding(c.Response(), r)

@@ -29,7 +29,7 @@ func (s *site) offers(name string) string {
 	s.links++
 	token := encode(fmt.Appendf(nil, "recovery link %4d", s.links))
 	_, err := s.db.OfferRecovery(context.Background(), name, account.Recovery{
-		TokenHash: account.InvitationHash(token), ExpiresAt: s.clock.Now().Add(linkLasts),
+		TokenHash: account.TokenHash(token), ExpiresAt: s.clock.Now().Add(linkLasts),
 	}, audit.Entry{Kind: audit.RecoveryOffered, Reason: "command line"})
 	if err != nil {
 		s.t.Fatal(err)
@@ -72,7 +72,7 @@ func TestRecovery(t *testing.T) {
 		"/?recover="+f.fields.Get("recover") != link || f.ceremony != "/ceremony"+link[1:] {
 		t.Errorf("the link's form %+v", f)
 	}
-	for _, sentence := range []string{"This link gives " + made.account + " back to whoever has lost every passkey of it.", "opens the account 2 hours later, and ends all its sessions then", "One press makes a new passkey for this account."} {
+	for _, sentence := range []string{"This link gives " + made.account + " back to its person, who has lost every passkey.", "opens the account 2 hours later, and ends all its sessions then", "One press makes a new passkey for this account."} {
 		if !strings.Contains(b.get(link).body, sentence) {
 			t.Errorf("the link's page does not say %q", sentence)
 		}
@@ -84,9 +84,9 @@ func TestRecovery(t *testing.T) {
 	// The press: a passkey, which opens nothing yet.
 	n := len(s.trail())
 	p := b.press(f, d.create(f.options))
-	due := "on 1 March 2026 at 13:30:00 UTC: come back then, and press Auth."
+	due := "on 1 March 2026 at 13:30 UTC: come back then, and press Auth."
 	if p.status != http.StatusOK || p.account != "" || p.here != "/" || p.notice != "The recovery of "+made.account+" has begun." ||
-		!strings.Contains(p.body, sayWaits+"2 hours, "+due+" Until then, whoever is signed in to the account can cancel it.") {
+		!strings.Contains(p.body, sayWaits+"2 hours, "+due+" Until then, whoever is signed in to the account can cancel it with a passkey.") {
 		t.Errorf("begun: %d as %q, here %q, %q", p.status, p.account, p.here, p.notice)
 	}
 	if b.cookies["bio"] != "" || b.cookies["bio-known"] != "1" || !p.auth.known || p.auth.fields.Has("recover") {
@@ -259,7 +259,7 @@ func TestRecoveryTokens(t *testing.T) {
 	good := strings.TrimPrefix(s.offers(made.account), "/?recover=")
 	for name, token := range map[string]string{
 		"a letter": "x", "unknown": encode(make([]byte, 18)), "padded": good + "=", "a line break": good + "\n", "shorter": good[:len(good)-1],
-		"longer": good + "A", "an invitation": s.invite(time.Time{}), "a hash": encode(account.InvitationHash(good)),
+		"longer": good + "A", "an invitation": s.invite(time.Time{}), "a hash": encode(account.TokenHash(good)),
 	} {
 		b := s.browser()
 		if p := b.get("/?" + url.Values{"recover": {token}}.Encode()); p.status != http.StatusOK || !strings.HasPrefix(p.notice, sayRecovery) || p.auth.fields.Has("recover") {
@@ -384,7 +384,7 @@ func TestRecoveryTakeover(t *testing.T) {
 	// While it waits, its passkey does nothing to the account, not even in A's session;
 	// nor is it done anything to but cancelled.
 	p := one.get("/account")
-	waits := func(status int, sentence string) {
+	waits := func() {
 		t.Helper()
 		for address, f := range one.get("/account").acts {
 			if address == addPasskey {
@@ -393,13 +393,19 @@ func TestRecoveryTakeover(t *testing.T) {
 					continue // its form makes one
 				}
 			}
-			one.refused(address, f.with("name", "Mine now"), d.get(f.options), status, sentence)
+			n := s.settled()
+			one.refused(address, f.with("name", "Mine now"), d.get(f.options), 401, "That passkey does not open this account.")
+			s.settled()
+			if e := s.since(n); len(e) != 1 || e[0].Kind != audit.SignInRefused || e[0].Reason != "passkey of another account" ||
+				e[0].Actor != account.UserID(da.handle) || e[0].Credential != "" {
+				t.Errorf("%s: the trail says %+v", address, e)
+			}
 		}
 	}
 	if len(p.acts) != 5 {
 		t.Errorf("%d forms", len(p.acts))
 	}
-	waits(403, sayWaits)
+	waits()
 	for _, act := range []string{"rename", "remove"} {
 		f := one.crafted(passkeyAct(d, act), "name", "x")
 		one.refused(act, f, da.get(f.options), 404, "You have no such passkey here.")
@@ -409,7 +415,7 @@ func TestRecoveryTakeover(t *testing.T) {
 	// Its time has come: it signs in first.
 	s.clock.Advance(24 * time.Hour)
 	one.signIn(da)
-	waits(401, "That passkey belongs to another account.")
+	waits()
 }
 
 // fresh is a browser that has a binding, and nothing more.
@@ -451,18 +457,95 @@ func TestRecoveryAtOnce(t *testing.T) {
 	}
 }
 
-// A disabled account is not recovered.
+// A disabled account is not recovered, and once it is enabled again its people ask for
+// another link.
 func TestRecoveryOfDisabled(t *testing.T) {
 	s := newSite(t)
 	_, made := s.browser().register()
 	b, d := s.browser(), s.device()
-	f := b.button(s.offers(made.account))
-	if _, _, err := s.db.DisableUser(t.Context(), made.account, false, audit.Entry{Kind: audit.Disabled}); err != nil {
+	link := s.offers(made.account)
+	f := b.button(link)
+	_, begun := s.browser().register()
+	thief, waits := s.recovers(begun.account)
+	for _, name := range []string{made.account, begun.account} {
+		if _, _, err := s.db.DisableUser(t.Context(), name, false, audit.Entry{Kind: audit.Disabled}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opensNothing := func() {
+		t.Helper()
+		if p := thief.signIn(waits); p.status != http.StatusUnauthorized || !strings.Contains(p.signals, "signalUnknownCredential") {
+			t.Errorf("the passkey that waited: %d %q, signals %q", p.status, p.notice, p.signals)
+		}
+	}
+	check := func() {
+		t.Helper()
+		before := s.contents()
+		p := b.press(f, d.create(f.options))
+		if p.status != http.StatusForbidden || !strings.HasPrefix(p.notice, sayRecovery) || !strings.Contains(p.signals, encode(d.ID)) {
+			t.Errorf("pressed: %d %q, signals %q", p.status, p.notice, p.signals)
+		}
+		if p := b.get(link); p.status != http.StatusOK || !strings.HasPrefix(p.notice, sayRecovery) || p.auth.fields.Has("recover") || strings.Contains(p.body, made.account) {
+			t.Errorf("opened: %d %q", p.status, p.notice)
+		}
+		checkCode(t, "renewed", b.get("/ceremony"+link[1:]), 403, "recovery")
+		opensNothing()
+		if diff := cmp.Diff(before, s.contents()); diff != "" {
+			t.Errorf("changed (-before +after):\n%s", diff)
+		}
+	}
+	check()
+	for _, name := range []string{made.account, begun.account} {
+		if _, err := s.db.EnableUser(t.Context(), name, audit.Entry{Kind: audit.Enabled}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	s.clock.Advance(25 * time.Hour) // when its time would have come
+	opensNothing()
+	s.recovers(made.account) // by another link
+}
+
+// An account that has as many passkeys as it can is recovered when there is room: the
+// link stays.
+func TestRecoveryOfFull(t *testing.T) {
+	s := newSite(t)
+	one := s.browser()
+	da, made := one.register()
+	if _, err := s.raw.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		INSERT INTO credentials (ref, id, user_id, user_handle, public_key, sign_count, flags, aaguid, transports, attestation_type, attestation_format, name, created_at, last_used_at)
+		SELECT lower(hex(randomblob(16))), randomblob(32), user_id, user_handle, public_key, sign_count, flags, aaguid, transports, attestation_type, attestation_format, name, created_at, last_used_at
+		FROM n JOIN (SELECT * FROM credentials)`, account.MaxCredentials-1); err != nil {
 		t.Fatal(err)
 	}
-	p := b.press(f, d.create(f.options))
-	if p.status != http.StatusForbidden || !strings.HasPrefix(p.notice, "This account is disabled.") || !strings.Contains(p.signals, encode(d.ID)) || s.rows()["credentials"] != 1 {
+	link := s.offers(made.account)
+	b, d := s.browser(), s.device()
+	before := s.contents()
+	p := b.registerWith(d, link)
+	if p.status != http.StatusConflict || !strings.HasPrefix(p.notice, "This account has as many passkeys as it can have.") || !strings.Contains(p.signals, encode(d.ID)) ||
+		p.auth == nil || "/?recover="+p.auth.fields.Get("recover") != link {
 		t.Errorf("%d %q, signals %q", p.status, p.notice, p.signals)
+	}
+	if diff := cmp.Diff(before, s.contents()); diff != "" {
+		t.Errorf("changed (-before +after):\n%s", diff)
+	}
+	if _, err := s.raw.Exec("DELETE FROM credentials WHERE ref = (SELECT ref FROM credentials WHERE ref <> ? LIMIT 1)", account.CredentialRef(da.ID)); err != nil {
+		t.Fatal(err)
+	}
+	f := one.asks(addPasskey)
+	d = s.device()
+	if p := b.registerWith(d, link); p.status != http.StatusOK {
+		t.Fatalf("%d %q", p.status, p.notice)
+	}
+	// The place is taken, by whichever passkey.
+	spare := s.device()
+	p = one.refused("one more", f, spare.create(f.options), 409, "This account has as many passkeys as it can have.")
+	if dead := p.signalled(t)["signalUnknownCredential"]; len(dead) != 1 || dead[0]["credentialId"] != encode(spare.ID) {
+		t.Errorf("signals %q", p.signals)
+	}
+	s.clock.Advance(24 * time.Hour)
+	if p := b.signIn(d); p.account != made.account || s.rows()["credentials"] != account.MaxCredentials {
+		t.Errorf("%d as %q, %d passkeys", p.status, p.account, s.rows()["credentials"])
 	}
 }
 

@@ -212,7 +212,7 @@ func (s *Server) started(ctx context.Context, version string) error {
 // firstOwner keeps the first owner's invitation and returns its link, or "" once
 // it was used.
 func (s *Server) firstOwner(ctx context.Context) (string, error) {
-	usable, err := s.db.InviteFirstOwner(ctx, account.InvitationHash(s.keys.owner),
+	usable, err := s.db.InviteFirstOwner(ctx, account.TokenHash(s.keys.owner),
 		audit.Entry{Kind: audit.InvitationMade, Reason: "first owner"})
 	if err != nil || !usable {
 		return "", err

@@ -4,6 +4,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
 
+	"bio/app/audit"
 	"bio/app/session"
 	"bio/app/token"
 )
@@ -75,8 +78,9 @@ func sessionKey(root []byte) []byte {
 	return must(hkdf.Key(sha256.New, root, nil, "bio session token", 32))
 }
 
-// Whatever else the session cookie holds, the visitor is signed out and the dead
-// cookie is cleared.
+// Whatever else the session cookie holds, the visitor is signed out. The dead cookie
+// is cleared, but for that of a session that was ended or replaced: the answer that
+// says so may overtake the one that brings the next.
 func TestDeadCookies(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
@@ -97,6 +101,11 @@ func TestDeadCookies(t *testing.T) {
 	out.register()
 	ended := out.cookies["bio"]
 	out.post("/sign-out", nil)
+	in := s.browser()
+	d, _ := in.register()
+	replaced := in.cookies["bio"]
+	in.does(d, in.asks(renameAccount, "name", "Nadia"), audit.Renamed)
+	left := map[string]bool{"ended": true, "replaced": true, "unknown session": true}
 
 	if own := forge(secret, "session+jwt", same); own != good {
 		t.Fatal("the test does not forge what the site signs")
@@ -104,7 +113,7 @@ func TestDeadCookies(t *testing.T) {
 	for name, cookies := range map[string][]string{
 		"empty": {""}, "garbage": {"garbage"}, "dots": {".."}, "truncated": {good[:len(good)-1]}, "half": {good[:len(good)/2]},
 		"longer": {good + "A"}, "padded": {good + "="}, "another case": {strings.ToLower(good)},
-		"bit-flipped": {good[:40] + string(good[40]^1) + good[41:]}, "ended": {ended},
+		"bit-flipped": {good[:40] + string(good[40]^1) + good[41:]}, "ended": {ended}, "replaced": {replaced},
 		"of a foreign key": {forge([]byte("another secret, 32 bytes or more"), "session+jwt", same)},
 		"another type":     {forge(secret, "at+jwt", same)},
 		"another audience": {forge(secret, "session+jwt", func(c *session.Claims) { c.Audience = jwt.ClaimStrings{"gateway"} })},
@@ -125,6 +134,12 @@ func TestDeadCookies(t *testing.T) {
 				if p.status != http.StatusOK || p.account != "" {
 					t.Fatalf("%s: %d as %q", target, p.status, p.account)
 				}
+				if left[name] {
+					if len(p.setCookies) != 0 {
+						t.Errorf("%s: %q", target, p.header["Set-Cookie"])
+					}
+					continue
+				}
 				if dead := p.cookie(t, "bio"); dead.MaxAge >= 0 || dead.Value != "" || dead.SameSite != http.SameSiteStrictMode {
 					t.Errorf("%s: not cleared: %s", target, dead.Raw)
 				}
@@ -142,6 +157,139 @@ func TestDeadCookies(t *testing.T) {
 		})
 	}
 	b.checkSignedIn(registered.account)
+}
+
+// The cookie of a session that is over by itself is cleared.
+func TestOverCookies(t *testing.T) {
+	for name, limits := range map[string][]string{
+		"idle": {"BIO_SESSION_IDLE=1h", "BIO_SESSION_MAX=24h"}, "at its cap": {"BIO_SESSION_IDLE=2h", "BIO_SESSION_MAX=2h"},
+	} {
+		s := newSite(t, limits...)
+		b := s.browser()
+		b.register()
+		s.clock.Advance(2 * time.Hour)
+		for _, target := range []string{"/", "/account", "/ceremony"} {
+			if dead := b.clone().get(target).cookie(t, "bio"); dead.MaxAge >= 0 || dead.Value != "" {
+				t.Errorf("%s, %s: %s", name, target, dead.Raw)
+			}
+		}
+	}
+}
+
+// keptCookie fails if an answer says anything of the session's cookie.
+func (p *page) keptCookie(t testing.TB, name string) {
+	t.Helper()
+	for _, c := range p.setCookies {
+		if c.Name == "bio" {
+			t.Errorf("%s: %d with %s", name, p.status, c.Raw)
+		}
+	}
+}
+
+// Of two acts in one session, such as from two tabs, the second finds it replaced: its
+// answer leaves the cookie of the first, also where another process still remembers
+// the session.
+func TestTwoTabs(t *testing.T) {
+	s := newSite(t)
+	elsewhere := environment{like: s}.site(t)
+	for _, second := range []*site{s, elsewhere} {
+		b := s.browser()
+		d, made := b.register()
+		spare := b.adds()
+		late := b.clone()
+		late.site = second
+		late.checkSignedIn(made.account) // and is remembered
+		rename, erase, remove := late.asks(passkeyAct(d, "rename"), "name", "x"), late.asks(eraseAccount), late.asks(passkeyAct(spare, "remove"))
+		add := late.asks(addPasskey)
+		b.does(d, b.asks(renameAccount, "name", "Nadia-"+made.account), audit.Renamed)
+		for name, press := range map[string]func(b *browser) *page{
+			"rename":            func(b *browser) *page { return b.press(rename, d.get(rename.options)) },
+			"erase":             func(b *browser) *page { return b.press(erase, d.get(erase.options)) },
+			"remove":            func(b *browser) *page { return b.press(remove, spare.get(remove.options)) },
+			"add":               func(b *browser) *page { return b.press(add, s.device().create(add.options)) },
+			"the API's removal": func(b *browser) *page { return b.call("DELETE", passkeyAt(spare), "") },
+		} {
+			before := s.contents()
+			p := press(late.clone())
+			if p.status != http.StatusUnauthorized || p.account != "" {
+				t.Errorf("%s: %d as %q", name, p.status, p.account)
+			}
+			p.keptCookie(t, name)
+			if diff := cmp.Diff(before, s.contents()); diff != "" {
+				t.Errorf("%s: changed (-before +after):\n%s", name, diff)
+			}
+		}
+		for _, target := range []string{"/", "/account", "/auth/session"} {
+			late.clone().get(target).keptCookie(t, target)
+		}
+		b.checkSignedIn("Nadia-" + made.account)
+	}
+}
+
+// Where the session ends by what is asked, its cookie is cleared.
+func TestEndedCookies(t *testing.T) {
+	for name, end := range map[string]func(b *browser, d *device) *page{
+		"one's own passkey removed": func(b *browser, d *device) *page {
+			f := b.asks(passkeyAct(d, "remove"))
+			return b.press(f, d.get(f.options))
+		},
+		"by the API":   func(b *browser, d *device) *page { return b.call("DELETE", passkeyAt(d), "") },
+		"erased":       func(b *browser, d *device) *page { f := b.asks(eraseAccount); return b.press(f, d.get(f.options)) },
+		"signed out":   func(b *browser, _ *device) *page { return b.post("/sign-out", nil) },
+		"API sign-out": func(b *browser, _ *device) *page { return b.call("POST", "/auth/sign-out", "") },
+		"this session ended": func(b *browser, _ *device) *page {
+			who, _ := b.who()
+			return b.post("/account/sessions/"+who.Session.ID+"/end", nil)
+		},
+	} {
+		s := newSite(t)
+		b := s.browser()
+		d, _ := b.register()
+		b.adds()
+		p := end(b, d)
+		if dead := p.cookie(t, "bio"); dead.MaxAge >= 0 || dead.Value != "" || p.status >= 400 {
+			t.Errorf("%s: %d with %s", name, p.status, dead.Raw)
+		}
+		if _, alive := b.who(); alive {
+			t.Errorf("%s: the session answers", name)
+		}
+	}
+}
+
+// A session that steps up goes on under a new id, and ends when it would have.
+func TestStepUpKeepsTheCap(t *testing.T) {
+	s := newSite(t, "BIO_SESSION_IDLE=2h", "BIO_SESSION_MAX=5h")
+	b := s.browser()
+	d, _ := b.register()
+	claims := func() (c session.Claims) {
+		t.Helper()
+		if _, _, err := jwt.NewParser().ParseUnverified(b.cookies["bio"], &c); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	seen := map[string]bool{claims().SessionID: true}
+	for i := range 4 {
+		s.clock.Advance(time.Hour)
+		b.does(d, b.asks(renameAccount, "name", fmt.Sprint("Nadia-", i)), audit.Renamed)
+		c, now := claims(), s.clock.Now()
+		who, _ := b.who()
+		if seen[c.SessionID] || !c.ExpiresAt.Equal(epoch.Add(5*time.Hour)) || !c.AuthTime.Equal(now) {
+			t.Errorf("claims %+v", c)
+		}
+		if is := who.Session; !is.CreatedAt.Equal(epoch) || !is.ExpiresAt.Equal(epoch.Add(5*time.Hour)) || !is.AuthTime.Equal(now) {
+			t.Errorf("session %+v", is)
+		}
+		seen[c.SessionID] = true
+	}
+	s.clock.Advance(time.Hour - time.Millisecond)
+	if _, alive := b.who(); !alive {
+		t.Error("over before its time")
+	}
+	s.clock.Advance(time.Millisecond)
+	if _, alive := b.who(); alive {
+		t.Error("it outlives its cap")
+	}
 }
 
 // A thousand changed cookies: none signs in, none is an error.

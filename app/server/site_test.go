@@ -216,7 +216,7 @@ func (s *site) invite(expires time.Time, groups ...string) string {
 	sum := sha256.Sum256([]byte(s.clock.Now().String() + strings.Join(groups, " ") + hex.EncodeToString([]byte{byte(s.rows()["invitations"])})))
 	token := encode(sum[:18])
 	err := s.db.Invite(context.Background(), account.Invitation{
-		TokenHash: account.InvitationHash(token), Groups: groups, ExpiresAt: expires,
+		TokenHash: account.TokenHash(token), Groups: groups, ExpiresAt: expires,
 	}, audit.Entry{Kind: audit.InvitationMade})
 	if err != nil {
 		s.t.Fatal(err)

@@ -57,7 +57,7 @@ func (s *stage) steps() []step {
 		{renameAccount, []string{"name", "Nadia"}, []audit.Kind{audit.Renamed}},
 		{cancelRecovery, nil, []audit.Kind{audit.RecoveryCancelled}},
 		{makeInvitation, []string{"groups", "ops", "days", "7"}, []audit.Kind{audit.InvitationMade}},
-		{makeRecovery, []string{"account", s.lost}, []audit.Kind{audit.RecoveryOffered}},
+		{makeRecovery, []string{"account", s.lost}, []audit.Kind{audit.RecoveryMade, audit.RecoveryOffered}},
 		{endOthers, nil, []audit.Kind{audit.SessionRevoked}},
 		{passkeyAct(s.spare, "remove"), nil, []audit.Kind{audit.PasskeyRemoved}},
 		{eraseAccount, nil, []audit.Kind{audit.Erased}},
@@ -161,8 +161,8 @@ func TestOthersNeverAct(t *testing.T) {
 				sentence   string
 			}
 			attacks := map[string]attack{
-				"B's passkey in A's session":                  {a, blank, db.get(mine.options), 401, "That passkey belongs to another account."},
-				"another passkey of B":                        {a, blank, spareB.get(mine.options), 401, "That passkey belongs to another account."},
+				"B's passkey in A's session":                  {a, blank, db.get(mine.options), 401, "That passkey does not open this account."},
+				"another passkey of B":                        {a, blank, spareB.get(mine.options), 401, "That passkey does not open this account."},
 				"B's passkey with A's handle":                 {a, blank, db.get(mine.options, func(f *draft) { f.response["userHandle"] = encode(da.handle) }), 401, "That passkey was not accepted."},
 				"A's challenge of another act":                {a, blank, da.get(another.options), 409, tooLong},
 				"A's challenge of another act, by B":          {a, blank, db.get(another.options), 409, tooLong},
@@ -266,6 +266,37 @@ func (s *site) settled() int {
 	return len(s.trail())
 }
 
+// A passkey that does not open the account does nothing to it, whatever else is to be
+// said of it. That it was tried is for the account's people to know, by whom is not.
+func TestOtherPasskeys(t *testing.T) {
+	s := newStage(t)
+	_, disabled, name := s.owner()
+	db, b := s.browser().register()
+	_, waitsThere := s.recovers(b.account)
+	if _, _, err := s.db.DisableUser(t.Context(), name, false, audit.Entry{Kind: audit.Disabled}); err != nil {
+		t.Fatal(err)
+	}
+	_, waits := s.recovers(s.name) // in place of the stage's
+	for _, step := range s.steps() {
+		if step.address == addPasskey {
+			continue
+		}
+		for of, d := range map[string]*device{"of another account": db, "of a disabled one": disabled, "of another's recovery": waitsThere, "of its own recovery": waits} {
+			what := step.address + ", " + of
+			n := s.settled()
+			f := s.b.asks(step.address, step.fields...)
+			s.b.refused(what, f, d.get(f.options), 401, "That passkey does not open this account. Use one that does.")
+			s.settled()
+			if e := s.since(n); len(e) != 1 || e[0].Kind != audit.SignInRefused || e[0].Reason != "passkey of another account" ||
+				e[0].Actor != account.UserID(s.d.handle) || e[0].Credential != "" {
+				t.Errorf("%s: the trail says %+v", what, e)
+			}
+			f = s.b.asks(step.address, step.fields...)
+			checkCode(t, what, asProblem(s.b).press(f, d.get(f.options)), 401, "refused")
+		}
+	}
+}
+
 // Adding a passkey is for the account that asked, and its session.
 func TestAddIsOnesOwn(t *testing.T) {
 	s := newSite(t)
@@ -366,14 +397,32 @@ func TestActAtOnce(t *testing.T) {
 				}
 			}
 			n := len(s.trail())
+			// The answer of the one brings the next session, or takes the last one away;
+			// what is wrong with the others leaves the browser what that gave it.
+			cookie := map[string]string{"erase": "taken", "create": "kept"}[name]
+			if cookie == "" {
+				cookie = "given"
+			}
 			var done, used, out atomic.Int32
 			var wg sync.WaitGroup
 			for range 50 {
 				c := s.b.clone()
 				wg.Go(func() {
-					switch p := c.press(f, credential); p.status {
+					p := c.press(f, credential)
+					if p.status != http.StatusOK {
+						p.keptCookie(t, "too late")
+					}
+					switch p.status {
 					case http.StatusOK:
 						done.Add(1)
+						switch cookie {
+						case "kept":
+							p.keptCookie(t, name)
+						default:
+							if c := p.cookie(t, "bio"); (c.MaxAge < 0) != (cookie == "taken") {
+								t.Errorf("the cookie is %s", c.Raw)
+							}
+						}
 					case http.StatusConflict:
 						used.Add(1)
 					case http.StatusUnauthorized:
@@ -645,10 +694,10 @@ func TestActAddressesOpened(t *testing.T) {
 
 // Acts are attempts like any others; what a person is told of that is on their page.
 func TestActsAreLimited(t *testing.T) {
-	s := newSite(t, "BIO_RATE_LIMIT=1/h,3")
+	s := newSite(t, "BIO_RATE_LIMIT=1/h,4")
 	b := s.browser()
 	d, made := b.register()
-	f := b.asks(renameAccount, "name", "Nadia")
+	f := b.asks(renameAccount, "name", "Nadia") // which is an attempt too
 	for range 2 {
 		b.refused("malformed", f, "{", 400, "That could not be read.")
 	}
@@ -657,6 +706,13 @@ func TestActsAreLimited(t *testing.T) {
 		t.Errorf("%d as %q", p.status, p.account)
 	}
 	checkCode(t, "a session's end", asProblem(b).post("/account/sessions/x/end", nil), 429, "too_many")
+	if p := b.get("/account"); p.status != http.StatusTooManyRequests || retryAfter(t, p) == 0 {
+		t.Errorf("the page: %d", p.status)
+	}
+	if p := b.send(b.request(http.MethodHead, "/account", nil)); p.status != http.StatusTooManyRequests || p.body != "" {
+		t.Errorf("its head: %d %q", p.status, p.body)
+	}
+	b.checkSignedIn(made.account) // the first page is free
 
 	// Wrong passkeys count as refusals, and what an act asks for does not.
 	s = newSite(t, "BIO_REFUSAL_LIMIT=2/h")
@@ -666,11 +722,10 @@ func TestActsAreLimited(t *testing.T) {
 		f := b.asks(renameAccount, "name", "!")
 		b.refused("a bad name", f, d.get(f.options), 422, "A name has")
 	}
+	f = b.asks(renameAccount, "name", "Nadia")
 	for range 2 {
-		f := b.asks(renameAccount, "name", "Nadia")
 		b.refused("a wrong passkey", f, flipped(d, f.options, "signature", 7), 401, "That passkey was not accepted.")
 	}
-	f = b.asks(renameAccount, "name", "Nadia")
 	b.refused("one too many", f, d.get(f.options), 429, "Too many attempts from your network.")
 }
 

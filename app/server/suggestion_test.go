@@ -60,7 +60,7 @@ func TestSuggestion(t *testing.T) {
 	if !slices.Equal(f.offers, []string{"create", "ttl"}) || f.options.Create.User.ID != encode(d.handle) || len(f.options.Create.ExcludeCredentials) != 1 {
 		t.Errorf("offers %q, %+v", f.offers, f.options.Create)
 	}
-	if p := in.press(f, spare.create(f.options)); p.status != http.StatusOK || p.here != "/account" || p.notice != "The passkey “Passkey” is added." {
+	if p := in.press(f, spare.create(f.options)); p.status != http.StatusOK || p.here != "/account" || p.notice != "The passkey “Passkey 2” is added." {
 		t.Errorf("pressed: %d %s", p.status, p.notice)
 	}
 	s.clock.Advance(2 * week)

@@ -148,6 +148,7 @@ func (k *Keeper) Check(ctx context.Context, compact string) (Session, account.Us
 		s, u, err := k.Store.Session(ctx, id)
 		if errors.Is(err, ErrNone) {
 			k.Forget(id)
+			err = ErrEnded
 		}
 		if err != nil {
 			return Session{}, account.User{}, err

@@ -188,6 +188,57 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// The token of a session that goes on under a new id says when it ends and when its
+// passkey was used last.
+func TestClaimsGoOn(t *testing.T) {
+	p := newPlace(t)
+	k, _ := p.keeper()
+	first := k.Begin("someone", account.Credential{}, true, client)
+	p.clock.Advance(limit - time.Hour)
+	next := k.Begin("someone", account.Credential{}, true, client)
+	next.CreatedAt, next.ExpiresAt = first.CreatedAt, first.ExpiresAt
+	compact, err := k.Token(next, account.User{}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c session.Claims
+	if _, _, err := jwt.NewParser().ParseUnverified(compact, &c); err != nil {
+		t.Fatal(err)
+	}
+	if c.SessionID == first.ID || !c.ExpiresAt.Equal(epoch.Add(limit)) || !c.AuthTime.Equal(p.clock.Now()) {
+		t.Errorf("claims %+v", c)
+	}
+}
+
+// A session that was ended is told from one that is over by itself, and from what is
+// no session's token.
+func TestEnded(t *testing.T) {
+	p := newPlace(t)
+	k, _ := p.keeper()
+	fresh, _ := p.keeper() // remembers nothing
+	s, _, compact := p.signIn(k)
+	_, _, idles := p.signIn(k)
+	check := func(compact string, ended bool) {
+		t.Helper()
+		for _, k := range []*session.Keeper{k, fresh} {
+			if _, _, err := k.Check(context.Background(), compact); !errors.Is(err, session.ErrNone) || errors.Is(err, session.ErrEnded) != ended {
+				t.Errorf("got %v", err)
+			}
+		}
+	}
+	end(t, k, s.ID)
+	for range 2 {
+		check(compact, true)
+	}
+	check(compact[:len(compact)-1], false)
+	check("garbage", false)
+	p.clock.Advance(idle + time.Millisecond)
+	check(idles, false)
+	p.clock.Advance(limit)
+	check(compact, false) // at its cap the token says so itself
+	check(idles, false)
+}
+
 // Whatever is wrong with a token, the visitor is just signed out.
 func TestCheckForeign(t *testing.T) {
 	p := newPlace(t)

@@ -6,16 +6,24 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"bio/app/account"
 	"bio/app/audit"
 )
 
+// Most is how many sessions one account has at once: with one more, that which was
+// seen longest ago ends.
+const Most = 1000
+
 var (
 	// ErrNone says that the request is signed out: there is no valid session,
 	// whatever is wrong with the token.
 	ErrNone = errors.New("session: none")
+	// ErrEnded is the ErrNone of a session that was ended before its time, perhaps
+	// because another one has taken its place.
+	ErrEnded = fmt.Errorf("%w: ended", ErrNone)
 	// ErrStale says that the passkey was last used in the session too long ago
 	// for what is asked: press Auth again.
 	ErrStale = errors.New("session: the proof is too old")

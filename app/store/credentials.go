@@ -99,9 +99,10 @@ type used struct {
 
 // useCredential records a use of the credential and returns its account;
 // account.ErrNotFound when it has gone, a *passkey.Refusal when its counter has
-// been overtaken, account.ErrDisabled, a *account.EarlyError when its recovery
-// waits.
-func useCredential(t *tx, c account.Credential) (used, error) {
+// been overtaken. Where it must be one that opens the account of the id asking, any
+// other is account.ErrOtherAccount; else account.ErrDisabled, a *account.EarlyError
+// when its recovery waits.
+func useCredential(t *tx, c account.Credential, asking string) (used, error) {
 	u := used{ref: account.CredentialRef(c.ID)}
 	n, err := t.exec(sqlUseCredential, c.Flags, c.SignCount, stamp(c.LastUsedAt), u.ref)
 	if err != nil {
@@ -114,6 +115,8 @@ func useCredential(t *tx, c account.Credential) (used, error) {
 		return used{}, err
 	case !found:
 		return used{}, account.ErrNotFound
+	case asking != "" && (u.ID != asking || !effective.IsZero()): // whatever else may be said of it
+		return used{}, account.ErrOtherAccount
 	case n == 0:
 		return used{}, &passkey.Refusal{Reason: "counter", User: u.ID}
 	case !u.DisabledAt.IsZero():
@@ -134,6 +137,19 @@ WHERE user_id = ?1 AND effective_at IS NULL`
 func owned(t *tx, userID, ref string) (n int, theirs bool, err error) {
 	_, err = t.row(sqlOwned, []any{userID, ref}, &n, &theirs)
 	return n, theirs, err
+}
+
+const sqlCountCredentials = "SELECT count(*) FROM credentials WHERE user_id = ?"
+
+// room is account.ErrTooMany when the user can have no further passkey, with one
+// whose recovery waits.
+func room(t *tx, userID string) error {
+	var n int
+	_, err := t.row(sqlCountCredentials, []any{userID}, &n)
+	if err == nil && n >= account.MaxCredentials {
+		err = account.ErrTooMany
+	}
+	return err
 }
 
 // Addition is a press that adds a passkey to an account that is signed in.
@@ -163,12 +179,8 @@ func (db *DB) AddCredential(ctx context.Context, a Addition, entry audit.Entry) 
 		}
 		c = a.Credential
 		ref := account.CredentialRef(c.ID)
-		n, _, err := owned(t, user.ID, ref)
-		if err != nil {
+		if err := room(t, user.ID); err != nil {
 			return err
-		}
-		if n >= account.MaxCredentials {
-			return account.ErrTooMany
 		}
 		c.UserID, c.UserHandle = user.ID, user.Handle
 		c.CreatedAt, c.LastUsedAt = orNow(t, c.CreatedAt), orNow(t, c.LastUsedAt)

@@ -95,23 +95,28 @@ func TestAddCredential(t *testing.T) {
 	checkInvariants(t, db)
 }
 
+// fill gives the account of that seed so many more passkeys.
+func fill(t testing.TB, db *DB, seed string, more int) {
+	t.Helper()
+	handle := sum("handle", seed)
+	c := registration(seed, epoch).Credential
+	c.UserID, c.UserHandle, c.CreatedAt, c.LastUsedAt = account.UserID(handle), handle, epoch, epoch
+	if err := db.write(t.Context(), func(t *tx) error {
+		for i := range more {
+			c.ID = sum("credential", fmt.Sprint("more of ", seed, " ", i))
+			if err := insertCredential(t, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Every refusal of an addition changes nothing, and of several the first counts.
 func TestAddCredentialRefused(t *testing.T) {
-	full := func(t *testing.T, db *DB) {
-		c := registration("1", epoch).Credential
-		c.UserID, c.UserHandle, c.CreatedAt, c.LastUsedAt = account.UserID(sum("handle", "1")), sum("handle", "1"), epoch, epoch
-		if err := db.write(t.Context(), func(t *tx) error {
-			for i := range account.MaxCredentials - 1 {
-				c.ID = sum("credential", fmt.Sprint("more ", i))
-				if err := insertCredential(t, c); err != nil {
-					return err
-				}
-			}
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	full := func(t *testing.T, db *DB) { fill(t, db, "1", account.MaxCredentials-1) }
 	ended := func(t *testing.T, db *DB) {
 		if err := db.EndSession(t.Context(), sessionID("1"), audit.Entry{Kind: audit.SignedOut, Session: sessionID("1")}); err != nil {
 			t.Fatal(err)

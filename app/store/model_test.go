@@ -67,6 +67,15 @@ func (m *model) waiting(userID string) string {
 	return ""
 }
 
+// full says that the user can have no further credential.
+func (m *model) full(userID string) bool {
+	n := m.passkeys(userID)
+	if m.waiting(userID) != "" {
+		n++
+	}
+	return n >= account.MaxCredentials
+}
+
 // refuses says why a press comes to nothing, whatever it is for.
 func (m *model) refuses(challenge []byte, expires, now time.Time) error {
 	switch {
@@ -214,7 +223,8 @@ func (m *model) act(a Act, out *SteppedUp, here session.Session) (err error) {
 		if !u.In(account.Owner) {
 			return account.ErrNotOwner
 		}
-		err = m.offer(a.Name, a.Recovery, here.CreatedAt)
+		m.trail++
+		err = m.offer(a.Name, a.Recovery, here.AuthTime)
 	}
 	out.Ended = append(out.Ended, ended...)
 	return err
@@ -460,7 +470,7 @@ func TestModel(t *testing.T) {
 					same(err, pressed)
 				case want != nil:
 					same(err, want)
-				case m.passkeys(asks.UserID) >= account.MaxCredentials:
+				case m.full(asks.UserID):
 					same(err, account.ErrTooMany)
 				case exists:
 					same(err, account.ErrCredentialExists)
@@ -534,23 +544,28 @@ func TestModel(t *testing.T) {
 				if want == nil && (!open || !now.Before(before.ExpiresAt)) {
 					want = session.ErrNone
 				}
+				used := m.credentials[id]
 				known, opens := m.knows(up.Credential, now)
 				switch {
 				case want != nil:
 				case errors.Is(opens, account.ErrNotFound):
 					want = passkey.ErrUnknown
-				case opens != nil:
-					want = opens
-				case known.UserID != before.UserID || !known.EffectiveAt.IsZero():
+				case used.UserID != before.UserID || !used.EffectiveAt.IsZero(): // whatever else is wrong with it
 					want = account.ErrOtherAccount
+				default:
+					want = opens
 				}
+				began := up.Session
+				began.CreatedAt, began.ExpiresAt = before.CreatedAt, before.ExpiresAt
 				var stepped SteppedUp
 				if want == nil {
 					after := m.clone()
 					after.challenges[string(up.Challenge)], after.credentials[id] = true, known
-					after.open(up.Press, known.UserID, account.CredentialRef(known.ID)) // its record is that of the step-up
-					stepped = SteppedUp{User: m.users[known.UserID], Ended: []string{asks}}
-					if want = after.act(act, &stepped, up.Session); want == nil {
+					goesOn := up.Press
+					goesOn.Session = began
+					after.open(goesOn, known.UserID, account.CredentialRef(known.ID)) // its record is that of the step-up
+					stepped = SteppedUp{User: m.users[known.UserID], Session: began, Ended: []string{asks}}
+					if want = after.act(act, &stepped, began); want == nil {
 						*m = *after
 					} else {
 						stepped = SteppedUp{}
@@ -590,8 +605,8 @@ func TestModel(t *testing.T) {
 				switch {
 				case !found.Usable(now):
 					same(err, account.ErrRecovery)
-				case !u.DisabledAt.IsZero():
-					same(err, account.ErrDisabled)
+				case m.full(u.ID):
+					same(err, account.ErrTooMany)
 				case exists:
 					same(err, account.ErrCredentialExists)
 				default:
@@ -620,6 +635,8 @@ func TestModel(t *testing.T) {
 					if u.DisabledAt.IsZero() {
 						u.DisabledAt = c.Now()
 						m.trail++
+						m.cancel(u.ID)
+						delete(m.recoveries, u.ID)
 					}
 					m.users[u.ID] = u
 					gone = m.end(func(s session.Session) bool { return s.UserID == u.ID })
@@ -743,7 +760,7 @@ func TestModel(t *testing.T) {
 					rt.Fatalf("%d recoveries, want %d", n, len(m.recoveries))
 				}
 				same(db.Users(ctx, func(l Listed) error {
-					agree([]any{m.users[l.ID], m.passkeys(l.ID)}, []any{l.User, l.Passkeys})
+					agree([]any{m.users[l.ID], m.passkeys(l.ID), m.waiting(l.ID) != ""}, []any{l.User, l.Passkeys, l.Recovering})
 					return nil
 				}), nil)
 				for hash, i := range m.invitations {

@@ -327,7 +327,7 @@ func TestQueryPlans(t *testing.T) {
 			t.Errorf("not prepared: %s", text)
 		}
 	}
-	texts := map[string]bool{sqlMilestones: true, sqlEntries: true, sqlUsers: true}
+	texts := map[string]bool{sqlMilestones: true, sqlEntries: true, sqlUsers: true, sqlDeleteOldest: true}
 	for text := range db.stmts {
 		texts[text] = true
 	}
@@ -340,9 +340,9 @@ func TestQueryPlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
-		sqlOwned, sqlRenameCredential, sqlDeleteCredential, sqlDeleteCredentialSessions, sqlDeleteOtherSessions, sqlNameTaken, sqlRenameUser,
+		sqlCountSessions, sqlCountCredentials, sqlOwned, sqlRenameCredential, sqlDeleteCredential, sqlDeleteCredentialSessions, sqlDeleteOtherSessions, sqlNameTaken, sqlRenameUser,
 		sqlRecovery, sqlOfferRecovery, sqlUseRecovery, sqlCancelRecovery, sqlCompleteRecovery, sqlDeleteUserRecovery,
-		sqlSuggested, sqlUserNamed, sqlDisableUser, sqlSetGroups, sqlAnySessions, sqlOtherOwner,
+		sqlSuggested, sqlUserNamed, sqlSetDisabled, sqlSetGroups, sqlAnySessions, sqlOtherOwner,
 	} {
 		if !texts[text] {
 			t.Errorf("not prepared: %s", text)
@@ -370,7 +370,8 @@ func TestQueryPlans(t *testing.T) {
 			if text == sqlMilestones && !strings.Contains(detail, "trail_leaves_milestones") {
 				t.Errorf("%s\n%s", text, detail)
 			}
-			if strings.HasPrefix(detail, "SCAN") && !whole[text] && detail != "SCAN CONSTANT ROW" && !strings.Contains(detail, "VIRTUAL TABLE") || strings.Contains(detail, "TEMP B-TREE") {
+			if strings.HasPrefix(detail, "SCAN") && !whole[text] && detail != "SCAN CONSTANT ROW" && !strings.Contains(detail, "VIRTUAL TABLE") ||
+				strings.Contains(detail, "TEMP B-TREE") && text != sqlDeleteOldest { // which sorts one account's, when they are too many
 				t.Errorf("%s\n%s", text, detail)
 			}
 		}

@@ -17,26 +17,28 @@ type Listed struct {
 	account.User
 	Passkeys   int
 	LastUsedAt time.Time // of any of its passkeys
+	Recovering bool      // a recovery waits
 }
 
 const sqlUsers = "SELECT " + userColumns + `, (SELECT count(*) FROM credentials WHERE user_id = users.id AND effective_at IS NULL),
-(SELECT max(last_used_at) FROM credentials WHERE user_id = users.id AND effective_at IS NULL) FROM users ORDER BY name`
+(SELECT max(last_used_at) FROM credentials WHERE user_id = users.id AND effective_at IS NULL),
+EXISTS (SELECT 1 FROM credentials WHERE user_id = users.id AND effective_at IS NOT NULL) FROM users ORDER BY name`
 
 // Users calls each with every account, by name, until it returns an error.
 func (db *DB) Users(ctx context.Context, each func(Listed) error) error {
 	return db.rows(ctx, sqlUsers, nil, func(scan func(...any) error) error {
 		var u Listed
-		if err := scan(append(userFields(&u.User), &u.Passkeys, (*stamp)(&u.LastUsedAt))...); err != nil {
+		if err := scan(append(userFields(&u.User), &u.Passkeys, (*stamp)(&u.LastUsedAt), &u.Recovering)...); err != nil {
 			return err
 		}
 		return each(u)
 	})
 }
 
-const sqlDisableUser = "UPDATE users SET disabled_at = ? WHERE id = ?"
+const sqlSetDisabled = "UPDATE users SET disabled_at = ? WHERE id = ?"
 
-// DisableUser ends all sessions of the account and lets nobody sign in to it, and
-// appends the entry and one of audit.SessionRevoked for each session. It returns
+// DisableUser ends all sessions of the account, voids a recovery link and what came
+// of it, and lets nobody sign in to it; it appends the entry and one of audit.SessionRevoked for each session. It returns
 // the user and the ids of those sessions; account.ErrNotFound, account.ErrLastOwner
 // unless lastOwner is set. One that is disabled already is left as it is, with no
 // entry.
@@ -52,10 +54,17 @@ func (db *DB) DisableUser(ctx context.Context, name string, lastOwner bool, entr
 			}
 		}
 		u.DisabledAt = exact(t.now)
-		if _, err := t.exec(sqlDisableUser, stamp(t.now), u.ID); err != nil {
+		if _, err := t.exec(sqlSetDisabled, stamp(t.now), u.ID); err != nil {
 			return err
 		}
 		if ended, err = deleteSessions(t, sqlDeleteUserSessions, u.ID); err != nil {
+			return err
+		}
+		// Nobody could cancel a recovery meanwhile.
+		if _, err := cancelRecovery(t, u.ID, audit.Entry{Reason: "account disabled"}); err != nil {
+			return err
+		}
+		if _, err := t.exec(sqlDeleteUserRecovery, u.ID); err != nil {
 			return err
 		}
 		return appendTrail(t, u.ID, append([]audit.Entry{entry}, revoked(u.ID, ended, "account disabled", entry.Client)...)...)
@@ -75,7 +84,7 @@ func (db *DB) EnableUser(ctx context.Context, name string, entry audit.Entry) (u
 			return err
 		}
 		u.DisabledAt = time.Time{}
-		if _, err := t.exec(sqlDisableUser, nil, u.ID); err != nil {
+		if _, err := t.exec(sqlSetDisabled, nil, u.ID); err != nil {
 			return err
 		}
 		return appendTrail(t, u.ID, entry)

@@ -52,6 +52,8 @@ func TestUsers(t *testing.T) {
 	want[1].Passkeys, want[1].LastUsedAt = 2, c.Now()
 	c.Advance(time.Hour)
 	begin(t, db, c, "ash-1", "waits")
+	want[0].Recovering = true
+	offer(t, db, c, "Dogwood-1", "not begun")
 	user, _, err := db.DisableUser(ctx, "cedar-1", false, disabled)
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +65,11 @@ func TestUsers(t *testing.T) {
 	opened(t, db, c, "in", second)
 	want[1].LastUsedAt = c.Now()
 	equal(t, list()[1], want[1])
+	// Until it is completed.
+	c.Advance(day)
+	opened(t, db, c, "recovered", account.Credential{ID: sum("credential", "waits"), SignCount: 1})
+	want[0].Passkeys, want[0].LastUsedAt, want[0].Recovering = 2, c.Now(), false
+	equal(t, list()[0], want[0])
 	calls, enough := 0, errors.New("enough")
 	wantErr(t, db.Users(ctx, func(Listed) error { calls++; return enough }), enough)
 	equal(t, calls, 1)
@@ -112,7 +119,7 @@ func TestDisableUser(t *testing.T) {
 	_, err = db.RemoveCredential(ctx, removal(r.Credential.ID, r.Session.ID, c.Now()), passkeyRemoved)
 	wantErr(t, err, session.ErrNone)
 	_, _, err = db.BeginRecovery(ctx, recovering("new", c.Now()), recoveryBegun)
-	wantErr(t, err, account.ErrDisabled)
+	wantErr(t, err, account.ErrRecovery)
 	c.Advance(time.Minute)
 	got, ended, err = db.DisableUser(ctx, "cedar-1", false, disabled)
 	equal(t, []any{got, ended, err}, []any{user, []string(nil), error(nil)})
@@ -133,9 +140,8 @@ func TestDisableUser(t *testing.T) {
 	wantErr(t, err, account.ErrNotFound)
 	equal(t, db.contents(t), before)
 	opened(t, db, c, "again", r.Credential)
-	if _, _, err := db.BeginRecovery(ctx, recovering("new", c.Now()), recoveryBegun); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err = db.BeginRecovery(ctx, recovering("new", c.Now()), recoveryBegun) // its link went with that
+	wantErr(t, err, account.ErrRecovery)
 	checkInvariants(t, db)
 }
 

@@ -107,8 +107,8 @@ const sqlUseRecovery = "UPDATE recoveries SET used_at = ?, network = ?, browser 
 // opens the account only after the delay, and appends the entry, whose Actor and
 // Credential it sets. It returns the user and the passkey as it was stored.
 // Errors: passkey.ErrChallengeUsed before any other, passkey.ErrChallenge when it
-// expired meanwhile, account.ErrRecovery, account.ErrDisabled,
-// account.ErrCredentialExists.
+// expired meanwhile, account.ErrRecovery,
+// account.ErrTooMany, account.ErrCredentialExists.
 func (db *DB) BeginRecovery(ctx context.Context, r Recovering, entry audit.Entry) (account.User, account.Credential, error) {
 	var u account.User
 	var c account.Credential
@@ -123,8 +123,9 @@ func (db *DB) BeginRecovery(ctx context.Context, r Recovering, entry audit.Entry
 			return err
 		case !found || !link.Usable(t.now):
 			return account.ErrRecovery
-		case !u.DisabledAt.IsZero():
-			return account.ErrDisabled
+		}
+		if err := room(t, u.ID); err != nil {
+			return err
 		}
 		if _, err := t.exec(sqlUseRecovery, stamp(t.now), entry.Client.Network, entry.Client.Browser, entry.Client.System, r.TokenHash); err != nil {
 			return err

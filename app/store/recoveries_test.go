@@ -143,12 +143,13 @@ func TestRecovery(t *testing.T) {
 
 // Every refusal to begin a recovery changes nothing, and of several the first counts.
 func TestBeginRecoveryRefused(t *testing.T) {
-	disabled := func(t *testing.T, db *DB, _ *clock) {
+	disable := func(t *testing.T, db *DB, _ *clock) {
 		if _, _, err := db.DisableUser(t.Context(), "cedar-1", false, audit.Entry{Kind: audit.Disabled}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	exists := func(r *Recovering) { r.Credential.ID = sum("credential", "1") }
+	full := func(t *testing.T, db *DB, _ *clock) { fill(t, db, "1", account.MaxCredentials-1) }
 	for _, tt := range []struct {
 		name    string
 		prepare func(*testing.T, *DB, *clock)
@@ -175,11 +176,21 @@ func TestBeginRecoveryRefused(t *testing.T) {
 		{"link replaced", func(t *testing.T, db *DB, c *clock) { offer(t, db, c, "cedar-1", "newer") }, nil, account.ErrRecovery},
 		{"link expired", func(_ *testing.T, _ *DB, c *clock) { c.Advance(7 * day) }, func(r *Recovering) { r.Expires = epoch.Add(8 * day) }, account.ErrRecovery},
 		{"link expired, account disabled, passkey known", func(t *testing.T, db *DB, c *clock) {
-			disabled(t, db, c)
+			disable(t, db, c)
 			c.Advance(7 * day)
 		}, func(r *Recovering) { r.Expires = epoch.Add(8 * day); exists(r) }, account.ErrRecovery},
-		{"account disabled", disabled, nil, account.ErrDisabled},
-		{"account disabled and passkey known", disabled, exists, account.ErrDisabled},
+		{"account disabled", disable, nil, account.ErrRecovery},
+		{"account disabled and passkey known", disable, exists, account.ErrRecovery},
+		{"account disabled and enabled again", func(t *testing.T, db *DB, c *clock) {
+			disable(t, db, c)
+			must[account.User](t)(db.EnableUser(t.Context(), "cedar-1", enabled))
+		}, nil, account.ErrRecovery},
+		{"account full", full, nil, account.ErrTooMany},
+		{"account full and passkey known", full, exists, account.ErrTooMany},
+		{"link used and account full", func(t *testing.T, db *DB, c *clock) {
+			begin(t, db, c, "cedar-1", "used")
+			fill(t, db, "1", account.MaxCredentials-2)
+		}, func(r *Recovering) { r.TokenHash = link("used") }, account.ErrRecovery},
 		{"passkey known", nil, exists, account.ErrCredentialExists},
 		{"passkey another's", nil, func(r *Recovering) { r.Credential.ID = sum("credential", "other") }, account.ErrCredentialExists},
 		{"passkey of another's recovery", func(t *testing.T, db *DB, c *clock) { begin(t, db, c, "cedar-other", "waits") },
@@ -202,6 +213,102 @@ func TestBeginRecoveryRefused(t *testing.T) {
 			wantErr(t, err, tt.want)
 			equal(t, []any{u, k}, []any{account.User{}, account.Credential{}})
 			equal(t, db.contents(t), before)
+		})
+	}
+}
+
+// A passkey that waits has its place among those that an account may have, so that
+// there is one when its time has come.
+func TestRecoveryOfFull(t *testing.T) {
+	db, c := openTest(t)
+	ctx := t.Context()
+	r := register(t, db, c, "1")
+	fill(t, db, "1", account.MaxCredentials-2)
+	begin(t, db, c, "cedar-1", "waits")
+	more := func(seed, asks string, want error) {
+		t.Helper()
+		before := db.contents(t)
+		_, _, err := db.AddCredential(ctx, addition(seed, asks, c.Now()), passkeyAdded)
+		wantErr(t, err, want)
+		if want != nil {
+			equal(t, db.contents(t), before)
+		}
+	}
+	more("while it waits", r.Session.ID, account.ErrTooMany)
+	waits := begin(t, db, c, "cedar-1", "another link") // which leaves the place to its own
+	more("while that waits", r.Session.ID, account.ErrTooMany)
+	c.Advance(day)
+	more("when its time has come", opened(t, db, c, "asks", r.Credential), account.ErrTooMany)
+	equal(t, must[SignedIn](t)(db.SignIn(ctx, signIn("in", waits, c.Now()), signedIn("in"))).Recovered, true)
+	more("when it is done", sessionID("in"), account.ErrTooMany)
+	equal(t, len(must[[]account.Credential](t)(db.Credentials(ctx, r.User.ID))), account.MaxCredentials)
+	// Its place is free again when the passkey is removed, or the recovery cancelled.
+	must[[]string](t)(db.RemoveCredential(ctx, removal(waits.ID, opened(t, db, c, "removes", r.Credential), c.Now()), passkeyRemoved))
+	begin(t, db, c, "cedar-1", "a third link")
+	cancels := opened(t, db, c, "cancels", r.Credential)
+	up := stepUp("up", cancels, r.Credential, CancelRecovery{}, c.Now())
+	up.Credential.SignCount = 9
+	must[SteppedUp](t)(db.StepUp(ctx, up, steppedUp))
+	more("cancelled", up.Session.ID, nil)
+	more("full again", up.Session.ID, account.ErrTooMany)
+}
+
+// The link of an account that is disabled is void, and so is what came of it: nobody
+// could cancel that. Enabled again, the account has no link.
+func TestDisableCancelsRecovery(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		begun bool
+		after time.Duration
+	}{{"unused", false, 0}, {"while its passkey waits", true, time.Hour}, {"when its passkey could sign in", true, 2 * day}} {
+		t.Run(tt.name, func(t *testing.T) {
+			db, c := openTest(t)
+			ctx := t.Context()
+			r, other := register(t, db, c, "1"), register(t, db, c, "other")
+			others := begin(t, db, c, "cedar-other", "others")
+			want := []audit.Record{{Kind: audit.Disabled, Reason: "command line", Client: disabled.Client},
+				{Kind: audit.SessionRevoked, Session: audit.SessionRef(r.Session.ID), Reason: "account disabled", Client: disabled.Client}}
+			if tt.begun {
+				begin(t, db, c, "cedar-1", "old")
+				want = append([]audit.Record{{Kind: audit.RecoveryCancelled, Credential: refOf("old"), Reason: "account disabled"}}, want...)
+			} else {
+				offer(t, db, c, "cedar-1", "old")
+			}
+			c.Advance(tt.after)
+			size := must[int64](t)(db.TrailSize(ctx))
+			if _, _, err := db.DisableUser(ctx, "cedar-1", false, disabled); err != nil {
+				t.Fatal(err)
+			}
+			for i := range want {
+				want[i].Index, want[i].At, want[i].Actor = size+int64(i), c.Now(), r.User.ID
+			}
+			got := must[[]audit.Record](t)(db.Trail(ctx, r.User.ID, 0, len(want)))
+			slices.Reverse(got)
+			equal(t, got, want)
+			equal(t, must[int64](t)(db.TrailSize(ctx)), size+int64(len(want)))
+
+			void := func() {
+				t.Helper()
+				before := db.contents(t)
+				_, _, err := db.Recovery(ctx, link("old"))
+				wantErr(t, err, account.ErrNotFound)
+				_, _, err = db.Waiting(ctx, r.User.ID)
+				wantErr(t, err, account.ErrNotFound)
+				press := recovering("again", c.Now())
+				press.TokenHash = link("old")
+				_, _, err = db.BeginRecovery(ctx, press, recoveryBegun)
+				wantErr(t, err, account.ErrRecovery)
+				_, err = db.SignIn(ctx, signIn("late", account.Credential{ID: sum("credential", "old"), SignCount: 9}, c.Now()), signedIn("late"))
+				wantErr(t, err, account.ErrNotFound)
+				equal(t, db.contents(t), before)
+			}
+			void()
+			must[account.User](t)(db.EnableUser(ctx, "cedar-1", enabled))
+			void()
+			waits, _, err := db.Waiting(ctx, other.User.ID)
+			equal(t, []any{waits, err}, []any{others, error(nil)})
+			checkInvariants(t, db)
+			begin(t, db, c, "cedar-1", "new")
 		})
 	}
 }

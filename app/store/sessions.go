@@ -147,6 +147,23 @@ func deleteSessions(t *tx, query string, args ...any) (ended []string, err error
 	return ended, err
 }
 
+const (
+	sqlCountSessions = "SELECT count(*) FROM sessions WHERE user_id = ?"
+	sqlDeleteOldest  = `DELETE FROM sessions WHERE id IN
+(SELECT id FROM sessions WHERE user_id = ? AND id <> ? ORDER BY seen_at, id LIMIT ?) RETURNING id`
+)
+
+// endOldest ends the sessions of the user that were seen longest ago, beyond
+// session.Most, but never the one that has just begun, and returns their entries.
+func endOldest(t *tx, userID string, begun session.Session) ([]audit.Entry, error) {
+	var n int
+	if _, err := t.row(sqlCountSessions, []any{userID}, &n); err != nil || n <= session.Most {
+		return nil, err
+	}
+	ended, err := deleteSessions(t, sqlDeleteOldest, userID, begun.ID, n-session.Most)
+	return revoked(userID, ended, "too many", begun.Client), err
+}
+
 // revoked are the entries of sessions of a user that were ended.
 func revoked(userID string, ended []string, reason string, client audit.Client) []audit.Entry {
 	entries := make([]audit.Entry, len(ended))

@@ -8,6 +8,7 @@ import (
 	"bio/app/account"
 	"bio/app/audit"
 	"bio/app/passkey"
+	"bio/app/session"
 )
 
 // StepUp is a press for one sensitive act in a session that is open.
@@ -19,8 +20,9 @@ type StepUp struct {
 
 // SteppedUp is the outcome of a StepUp.
 type SteppedUp struct {
-	User  account.User // as it is after the act
-	Ended []string     // ids of the sessions that were removed: the one replaced, and those that the act ended, which may be the new one
+	User    account.User    // as it is after the act
+	Session session.Session // the new one, with the time of the old one
+	Ended   []string        // ids of the sessions that were removed: the one replaced, and those that the act ended, which may be the new one
 }
 
 // Act is one sensitive act: one of the types below.
@@ -53,25 +55,26 @@ func (db *DB) StepUp(ctx context.Context, s StepUp, entry audit.Entry, more ...a
 		if err := consume(t, s.Challenge, s.Expires); err != nil {
 			return err
 		}
-		_, asking, err := openSession(t, s.Replaces)
+		old, asking, err := openSession(t, s.Replaces)
 		if err != nil {
 			return err
 		}
 		c := s.Credential
 		c.LastUsedAt = orNow(t, c.LastUsedAt)
-		with, err := useCredential(t, c)
+		with, err := useCredential(t, c, asking.ID)
 		switch {
 		case errors.Is(err, account.ErrNotFound):
 			return passkey.ErrUnknown
 		case err != nil:
 			return err
-		case with.ID != asking.ID || with.recovers: // that one signs in first
-			return account.ErrOtherAccount
 		}
+		// The same session under another id: its time runs on.
+		s := s
+		s.Session.CreatedAt, s.Session.ExpiresAt = old.CreatedAt, old.ExpiresAt
 		if _, err := s.open(t, with.ID, with.ref); err != nil {
 			return err
 		}
-		out = SteppedUp{User: with.User, Ended: []string{s.Replaces}}
+		out = SteppedUp{User: with.User, Session: s.Session, Ended: []string{s.Replaces}}
 		stepped := entry
 		stepped.Actor, stepped.Credential, stepped.Session = with.ID, with.ref, s.Session.ID
 		stepped.Detail = map[string]string{"replaced": audit.SessionRef(s.Replaces)}
@@ -130,12 +133,12 @@ func (a RemovePasskey) do(t *tx, by *actor) error {
 }
 
 func (EndOthers) do(t *tx, by *actor) error {
-	ended, err := deleteSessions(t, sqlDeleteOtherSessions, by.User.ID, by.Session.ID)
+	ended, err := deleteSessions(t, sqlDeleteOtherSessions, by.User.ID, by.Press.Session.ID)
 	if err != nil {
 		return err
 	}
 	by.Ended = append(by.Ended, ended...)
-	return by.append(t, revoked(by.User.ID, ended, "from another session", by.Session.Client)...)
+	return by.append(t, revoked(by.User.ID, ended, "from another session", by.Press.Session.Client)...)
 }
 
 const (
@@ -197,7 +200,10 @@ func (a MakeRecovery) do(t *tx, by *actor) error {
 	if !by.User.In(account.Owner) {
 		return account.ErrNotOwner
 	}
-	// The entry is the person's, and does not say who the owner is.
+	if err := by.append(t, by.entry(audit.RecoveryMade, nil)); err != nil {
+		return err
+	}
+	// The person's entry does not say who the owner is, nor the owner's who they are.
 	_, err := offerRecovery(t, a.Name, a.Recovery, audit.Entry{Kind: audit.RecoveryOffered, Reason: "account page"})
 	return err
 }

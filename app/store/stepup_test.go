@@ -147,6 +147,7 @@ func TestStepUp(t *testing.T) {
 		},
 		{
 			name: "offer a recovery", act: MakeRecovery{"CEDAR-other", offered},
+			says: []audit.Record{{Kind: audit.RecoveryMade}}, // and nothing of whom for
 			check: func(t *testing.T, h *household) {
 				want := offered
 				want.UserID, want.CreatedAt = h.other.User.ID, h.c.Now()
@@ -211,8 +212,10 @@ func TestStepUp(t *testing.T) {
 				_, _, err := db.Session(ctx, id)
 				wantErr(t, err, session.ErrNone)
 			}
+			opened := s.Session // whose time runs on, with a new proof
+			opened.CreatedAt, opened.ExpiresAt = h.me.Session.CreatedAt, h.me.Session.ExpiresAt
+			equal(t, out.Session, opened)
 			if !slices.Contains(out.Ended, newID) {
-				opened := s.Session
 				opened.UserID, opened.Credential = user.ID, refOf("me")
 				got, u, err := db.Session(ctx, newID)
 				equal(t, []any{got, u, err}, []any{opened, user, error(nil)})
@@ -253,7 +256,6 @@ func TestStepUpRefused(t *testing.T) {
 		s.Credential.SignCount, s.Credential.LastUsedAt = 99, h.c.Now()
 	}
 	byOther := func(h *household, s *StepUp) { others(h, s); s.Replaces = h.other.Session.ID }
-	early := &account.EarlyError{EffectiveAt: epoch.Add(day), Wait: day - time.Minute}
 	recovers := func(t *testing.T, h *household, s *StepUp) {
 		s.Credential = h.waits
 		s.Credential.SignCount = 99
@@ -299,19 +301,37 @@ func TestStepUpRefused(t *testing.T) {
 			s.Credential = h.second // which was used since
 			s.Act = noAct
 		}, passkey.ErrRefused},
-		{"counter overtaken, of a disabled account", func(t *testing.T, h *household, s *StepUp) {
+		{"counter overtaken, of the last owner who erases", func(_ *testing.T, h *household, s *StepUp) {
+			s.Credential = h.second
+			s.Act = EraseSelf{}
+		}, passkey.ErrRefused},
+		{"another's, overtaken", func(t *testing.T, h *household, s *StepUp) {
+			exec(t, h.db, "UPDATE credentials SET flags = 5 WHERE ref = ?", refOf("other"))
+			others(h, s)
+			s.Credential.SignCount = 1
+		}, account.ErrOtherAccount},
+		{"another's, overtaken, of a disabled account", func(t *testing.T, h *household, s *StepUp) {
 			exec(t, h.db, "UPDATE credentials SET flags = 5 WHERE ref = ?", refOf("other"))
 			disableOther(t, h, s)
 			others(h, s)
 			s.Credential.SignCount = 1
-		}, passkey.ErrRefused},
-		{"of a disabled account", func(t *testing.T, h *household, s *StepUp) { disableOther(t, h, s); others(h, s) }, account.ErrDisabled},
+		}, account.ErrOtherAccount},
+		{"of a disabled account", func(t *testing.T, h *household, s *StepUp) { disableOther(t, h, s); others(h, s) }, account.ErrOtherAccount},
 		{"of a disabled account, in its session", func(t *testing.T, h *household, s *StepUp) { disableOther(t, h, s); byOther(h, s) }, session.ErrNone},
-		{"of a recovery that waits", recovers, early},
+		{"of a recovery that waits", recovers, account.ErrOtherAccount},
+		{"of a recovery that waits, to cancel it", func(t *testing.T, h *household, s *StepUp) {
+			recovers(t, h, s)
+			s.Act = CancelRecovery{}
+		}, account.ErrOtherAccount},
+		{"of a recovery that waits, overtaken", func(t *testing.T, h *household, s *StepUp) {
+			exec(t, h.db, "UPDATE credentials SET flags = 5 WHERE ref = ?", refOf("waits"))
+			recovers(t, h, s)
+			s.Credential.SignCount = 1
+		}, account.ErrOtherAccount},
 		{"of a recovery that waits, in another's session", func(t *testing.T, h *household, s *StepUp) {
 			recovers(t, h, s)
 			s.Replaces = h.other.Session.ID
-		}, early},
+		}, account.ErrOtherAccount},
 		{"of a recovery whose time has come", func(t *testing.T, h *household, s *StepUp) { recovers(t, h, s); later(t, h, s) }, account.ErrOtherAccount},
 		{"another account's", func(_ *testing.T, h *household, s *StepUp) { others(h, s); s.Act = noAct }, account.ErrOtherAccount},
 		{"in another's session", func(_ *testing.T, h *household, s *StepUp) { s.Replaces = h.other.Session.ID; s.Act = EraseSelf{} }, account.ErrOtherAccount},
@@ -363,6 +383,29 @@ func TestStepUpRefused(t *testing.T) {
 			trailtest.Check(t, h.db)
 		})
 	}
+}
+
+// However often a session steps up, it began when it began and ends when it would
+// have; only its proof is new.
+func TestStepUpKeepsTheCap(t *testing.T) {
+	db, c := openTest(t)
+	r := register(t, db, c, "1")
+	asks, ends := r.Session.ID, r.Session.ExpiresAt
+	for i := 1; c.Now().Before(ends.Add(-time.Hour)); i++ {
+		c.Advance(time.Hour)
+		r.Credential.SignCount++
+		up := stepUp(fmt.Sprint("up ", i), asks, r.Credential, Prove{}, c.Now())
+		out := must[SteppedUp](t)(db.StepUp(t.Context(), up, steppedUp))
+		asks = up.Session.ID
+		row, _, err := db.Session(t.Context(), asks)
+		for _, s := range []session.Session{out.Session, row} {
+			equal(t, []any{s.ID, s.CreatedAt, s.ExpiresAt, s.SeenAt, s.AuthTime, err}, []any{asks, epoch, ends, c.Now(), c.Now(), error(nil)})
+		}
+	}
+	c.Advance(time.Hour)
+	_, err := db.StepUp(t.Context(), stepUp("at its end", asks, r.Credential, Prove{}, c.Now()), steppedUp)
+	wantErr(t, err, session.ErrNone)
+	equal(t, must[int](t)(db.ExpireSessions(t.Context(), day)), 1)
 }
 
 // Of 50 presses at once, with one challenge or in one session, one acts.

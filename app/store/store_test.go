@@ -457,6 +457,53 @@ func TestSignIn(t *testing.T) {
 	equal(t, details, []map[string]string{{"groups": "owner"}})
 }
 
+// An invitation that would make more groups than an account may have gives none, and
+// is not used.
+func TestInvitationToTooManyGroups(t *testing.T) {
+	groups := func(from, n int) (all []string) {
+		for i := range n {
+			all = append(all, fmt.Sprintf("group-%02d", from+i))
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		name      string
+		has       int
+		gives     []string
+		want      error
+		afterward int
+	}{
+		{"one more", account.MaxGroups - 1, groups(90, 1), nil, account.MaxGroups},
+		{"two more", account.MaxGroups - 1, groups(90, 2), account.ErrInvitation, account.MaxGroups - 1},
+		{"all that there may be, of none", 0, groups(0, account.MaxGroups), nil, account.MaxGroups},
+		{"all that there may be, of one more", 1, groups(50, account.MaxGroups), account.ErrInvitation, 1},
+		{"one that is so already", account.MaxGroups, groups(3, 1), nil, account.MaxGroups},
+		{"one beyond", account.MaxGroups, groups(90, 1), account.ErrInvitation, account.MaxGroups},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			db, c := openTest(t)
+			r := registration("1", c.Now())
+			r.User.Groups = groups(0, tt.has)
+			user := must[account.User](t)(db.Register(t.Context(), r, registered("1")))
+			hash := sum("invitation", "1")
+			if err := db.Invite(t.Context(), account.Invitation{TokenHash: hash, Groups: tt.gives}, audit.Entry{Kind: audit.InvitationMade}); err != nil {
+				t.Fatal(err)
+			}
+			before := db.contents(t)
+			s := signIn("2", r.Credential, c.Now())
+			s.Invitation, s.Replaces = hash, r.Session.ID
+			out, err := db.SignIn(t.Context(), s, signedIn("2"))
+			wantErr(t, err, tt.want)
+			equal(t, len(must[account.User](t)(db.User(t.Context(), user.ID)).Groups), tt.afterward)
+			if tt.want != nil {
+				equal(t, out, SignedIn{})
+				equal(t, db.contents(t), before)
+			}
+			checkInvariants(t, db)
+		})
+	}
+}
+
 func TestUndo(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -62,11 +62,14 @@ func insertUser(t *tx, u account.User, names []string) (string, error) {
 
 const sqlSetGroups = "UPDATE users SET groups = ? WHERE id = ?"
 
-// addGroups makes u a member of groups.
+// addGroups makes u a member of groups; account.ErrInvitation when these are too many.
 func addGroups(t *tx, u *account.User, groups []string) error {
 	all := union(u.Groups, groups)
-	if len(all) == len(u.Groups) {
+	switch {
+	case len(all) == len(u.Groups):
 		return nil
+	case len(all) > account.MaxGroups:
+		return account.ErrInvitation
 	}
 	u.Groups = all
 	_, err := t.exec(sqlSetGroups, list(all), u.ID)

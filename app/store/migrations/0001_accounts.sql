@@ -58,7 +58,7 @@ CREATE TABLE challenges (
 CREATE INDEX challenges_expires ON challenges (expires_at);
 
 CREATE TABLE invitations (
-    token_hash BLOB    NOT NULL PRIMARY KEY, -- account.InvitationHash of the token
+    token_hash BLOB    NOT NULL PRIMARY KEY, -- account.TokenHash of the token
     groups     TEXT    NOT NULL,             -- JSON array: what its bearer becomes a member of
     created_at INTEGER NOT NULL,             -- unix ms
     expires_at INTEGER,                      -- unix ms; null: until it is used

@@ -9,7 +9,7 @@ CREATE UNIQUE INDEX credentials_recovery ON credentials (user_id) WHERE effectiv
 -- The link by which a person who has lost every passkey asks for their account: one an account.
 CREATE TABLE recoveries (
     user_id    TEXT    NOT NULL PRIMARY KEY REFERENCES users (id), -- whose account it gives back
-    token_hash BLOB    NOT NULL UNIQUE,                            -- account.InvitationHash of the token
+    token_hash BLOB    NOT NULL UNIQUE,                            -- account.TokenHash of the token
     created_at INTEGER NOT NULL,                                   -- unix ms
     expires_at INTEGER NOT NULL,                                   -- unix ms
     used_at    INTEGER,                                            -- unix ms; null: not yet
