@@ -58,7 +58,7 @@ func TestFirefox(t *testing.T) {
 	f.do("WebAuthn:RemoveVirtualAuthenticator", object{"authenticatorId": laptop})
 	f.plugIn()
 	f.click(act("passkeys/add") + " button")
-	f.untilNotice("The passkey “Passkey 2” is added.")
+	f.untilNotice("The passkey “Passkey” is added.")
 	f.click(`[aria-label="Remove Laptop"]`)
 	f.untilNotice("The passkey is removed, and the sessions that it opened are over.")
 	if n := s.count("SELECT count(*) FROM credentials WHERE name = 'Passkey'"); n != 1 || f.account() != "ada" {
