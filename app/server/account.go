@@ -274,7 +274,7 @@ func activity(r audit.Record) string {
 	case r.Kind == audit.SessionRevoked && r.Reason == "passkey removed":
 		words = "A session ended with its passkey"
 	case r.Kind == audit.SessionRevoked && r.Reason == "too many":
-		words = "The oldest of too many sessions ended"
+		words = "A session ended, the oldest of too many"
 	case r.Kind == audit.SessionRevoked && r.Reason == "recovery":
 		words = "A session ended with the recovery"
 	case r.Kind == audit.SessionRevoked && r.Client == audit.Client{}:

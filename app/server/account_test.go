@@ -247,7 +247,7 @@ func TestActivity(t *testing.T) {
 			{audit.Record{Reason: "account disabled"}, "An operator ended a session"},
 			{audit.Record{Reason: "from another session", Client: here}, "Ended a session with Firefox on Linux, from 203.0.113.0/24"},
 			{audit.Record{Reason: "passkey removed", Client: here}, "A session ended with its passkey with Firefox on Linux, from 203.0.113.0/24"},
-			{audit.Record{Reason: "too many", Client: here}, "The oldest of too many sessions ended with Firefox on Linux, from 203.0.113.0/24"},
+			{audit.Record{Reason: "too many"}, "A session ended, the oldest of too many"},
 			{audit.Record{Reason: "recovery", Client: here}, "A session ended with the recovery with Firefox on Linux, from 203.0.113.0/24"},
 		},
 		audit.Renamed: {{audit.Record{Client: here, Detail: map[string]string{"from": "amber-otter-42", "to": "Nadia"}},

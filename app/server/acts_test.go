@@ -16,7 +16,6 @@ import (
 
 	"bio/app/account"
 	"bio/app/audit"
-	"bio/app/session"
 )
 
 // Where the acts of the account's page are posted to.
@@ -549,43 +548,6 @@ func TestSessionsListed(t *testing.T) {
 		if s.rows()["sessions"] != 1 || strings.Contains(p.body, " more.</p>") {
 			t.Errorf("%d others: %d sessions are left", tt.others, s.rows()["sessions"])
 		}
-	}
-}
-
-// One sign-in too many ends the session that was seen longest ago, at once, though this
-// server still remembers it.
-func TestTooManySessions(t *testing.T) {
-	for name, enters := range map[string]func(b *browser, d *device){
-		"the page": func(b *browser, d *device) { b.signIn(d) },
-		"the API":  func(b *browser, d *device) { b.enter(d) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
-			oldest := s.browser()
-			d, made := oldest.register()
-			s.clock.Advance(10 * time.Second)
-			next := s.browserOf(d)
-			oldest.begun(session.Most - 2)
-			who, alive := oldest.who()
-			if !alive {
-				t.Fatal("signed out before its time")
-			}
-			n := len(s.trail())
-			in := s.browser()
-			enters(in, d)
-			in.checkSignedIn(made.account)
-			if _, alive := oldest.who(); alive {
-				t.Error("the oldest answers")
-			}
-			next.checkSignedIn(made.account)
-			i := slices.IndexFunc(s.since(n), func(e audit.Record) bool { return e.Kind == audit.SessionRevoked })
-			if i < 0 || s.rows()["sessions"] != session.Most {
-				t.Fatalf("%d sessions, the trail says %+v", s.rows()["sessions"], s.since(n))
-			}
-			if e := s.since(n)[i]; e.Session != who.Session.ID || e.Reason != "too many" || e.Actor != who.User.ID {
-				t.Errorf("the trail says %+v", e)
-			}
-		})
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"bio/app/audit"
 )
 
-// Most is how many sessions one account has at once: with one more, that which was
-// seen longest ago ends.
+// Most is how many sessions one account has: of more, those that were seen longest
+// ago end within a minute.
 const Most = 1000
 
 var (

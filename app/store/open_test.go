@@ -274,6 +274,7 @@ func TestSchemaGolden(t *testing.T) {
 // No statement of the store reads a whole table, but those that are meant to.
 func TestQueryPlans(t *testing.T) {
 	whole := map[string]bool{
+		sqlCrowded:     true, // every session of everyone, by the index
 		sqlUsers:       true, // every account, for an operator
 		sqlAnySessions: true, // a hundred sessions, whoever's, to be ended
 		sqlOtherOwner:  true, // only when an owner goes, is disabled or leaves the group
@@ -327,7 +328,7 @@ func TestQueryPlans(t *testing.T) {
 			t.Errorf("not prepared: %s", text)
 		}
 	}
-	texts := map[string]bool{sqlMilestones: true, sqlEntries: true, sqlUsers: true, sqlDeleteOldest: true}
+	texts := map[string]bool{sqlMilestones: true, sqlEntries: true, sqlUsers: true, sqlCrowded: true, sqlCountSessions: true, sqlDeleteOldest: true}
 	for text := range db.stmts {
 		texts[text] = true
 	}
@@ -340,7 +341,7 @@ func TestQueryPlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
-		sqlCountSessions, sqlCountCredentials, sqlOwned, sqlRenameCredential, sqlDeleteCredential, sqlDeleteCredentialSessions, sqlDeleteOtherSessions, sqlNameTaken, sqlRenameUser,
+		sqlCountCredentials, sqlOwned, sqlRenameCredential, sqlDeleteCredential, sqlDeleteCredentialSessions, sqlDeleteOtherSessions, sqlNameTaken, sqlRenameUser,
 		sqlRecovery, sqlOfferRecovery, sqlUseRecovery, sqlCancelRecovery, sqlCompleteRecovery, sqlDeleteUserRecovery,
 		sqlSuggested, sqlUserNamed, sqlSetDisabled, sqlSetGroups, sqlAnySessions, sqlOtherOwner,
 	} {

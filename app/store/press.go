@@ -47,7 +47,7 @@ type SignedIn struct {
 	RemovedUser account.User // that user, as it was
 	Recovered   bool         // the passkey of a recovery opened the account for the first time
 	Suggest     bool         // a second passkey: the account has one, which is not backed up
-	Ended       []string     // ids of the sessions that were removed: the one replaced, the oldest of too many, those of RemovedUser, all others of a recovered account
+	Ended       []string     // ids of the sessions that were removed: the one replaced, those of RemovedUser, all others of a recovered account
 }
 
 // Register makes the account, its credential and its session, consumes the
@@ -121,11 +121,7 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...a
 		if err != nil {
 			return err
 		}
-		over, err := endOldest(t, user.ID, s.Session)
-		if err != nil {
-			return err
-		}
-		for _, one := range append(replaced, over...) {
+		for _, one := range replaced {
 			out.Ended = append(out.Ended, one.Session)
 		}
 		var recovered []audit.Entry
@@ -142,7 +138,7 @@ func (db *DB) SignIn(ctx context.Context, s SignIn, entry audit.Entry, more ...a
 			return err
 		}
 		out.User = user
-		if err := appendTrail(t, user.ID, concat([]audit.Entry{entry}, more, used, replaced, over, recovered)...); err != nil {
+		if err := appendTrail(t, user.ID, concat([]audit.Entry{entry}, more, used, replaced, recovered)...); err != nil {
 			return err
 		}
 		// After the replaced session, which may be one of the account that goes.

@@ -147,23 +147,6 @@ func deleteSessions(t *tx, query string, args ...any) (ended []string, err error
 	return ended, err
 }
 
-const (
-	sqlCountSessions = "SELECT count(*) FROM sessions WHERE user_id = ?"
-	sqlDeleteOldest  = `DELETE FROM sessions WHERE id IN
-(SELECT id FROM sessions WHERE user_id = ? AND id <> ? ORDER BY seen_at, id LIMIT ?) RETURNING id`
-)
-
-// endOldest ends the sessions of the user that were seen longest ago, beyond
-// session.Most, but never the one that has just begun, and returns their entries.
-func endOldest(t *tx, userID string, begun session.Session) ([]audit.Entry, error) {
-	var n int
-	if _, err := t.row(sqlCountSessions, []any{userID}, &n); err != nil || n <= session.Most {
-		return nil, err
-	}
-	ended, err := deleteSessions(t, sqlDeleteOldest, userID, begun.ID, n-session.Most)
-	return revoked(userID, ended, "too many", begun.Client), err
-}
-
 // revoked are the entries of sessions of a user that were ended.
 func revoked(userID string, ended []string, reason string, client audit.Client) []audit.Entry {
 	entries := make([]audit.Entry, len(ended))
@@ -189,7 +172,8 @@ const (
 )
 
 // ExpireSessions removes the sessions that have reached their cap or were idle
-// for the time given, each with its entry, and returns how many. It also
+// for the time given, and those that were seen longest ago of an account with more
+// than session.Most, each with its entry, and returns how many. It also
 // forgets the consumed challenges that have expired, and empties the WAL of what
 // is no longer in the database. It goes in small batches: on an error those
 // before it are done, and counted.
@@ -209,6 +193,10 @@ func (db *DB) ExpireSessions(ctx context.Context, idle time.Duration) (int, erro
 			break
 		}
 	}
+	n, err := db.thin(ctx)
+	if total += n; err != nil {
+		return total, err
+	}
 	for {
 		var n int64
 		err := db.write(ctx, func(t *tx) (err error) {
@@ -223,6 +211,51 @@ func (db *DB) ExpireSessions(ctx context.Context, idle time.Duration) (int, erro
 			return total, err
 		}
 	}
+}
+
+const (
+	sqlCrowded       = "SELECT user_id FROM sessions GROUP BY user_id HAVING count(*) > ?"
+	sqlCountSessions = "SELECT count(*) FROM sessions WHERE user_id = ?"
+	sqlDeleteOldest  = `DELETE FROM sessions WHERE id IN
+(SELECT id FROM sessions WHERE user_id = ? ORDER BY seen_at, id LIMIT ?) RETURNING id`
+)
+
+// thin removes the sessions that are too many of one account, which is here and not
+// in the sign-in, where it would cost every one of them. It returns how many.
+func (db *DB) thin(ctx context.Context) (int, error) {
+	var crowded []string
+	err := db.rows(ctx, sqlCrowded, []any{session.Most}, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		crowded = append(crowded, id)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	total := 0
+	for _, userID := range crowded {
+		for more := true; more; {
+			ended := 0
+			err := db.write(ctx, func(t *tx) error {
+				var n int
+				if _, err := t.row(sqlCountSessions, []any{userID}, &n); err != nil {
+					return err
+				}
+				ids, err := deleteSessions(t, sqlDeleteOldest, userID, min(max(n-session.Most, 0), expireBatch))
+				if err != nil {
+					return err
+				}
+				ended = len(ids)
+				return appendTrail(t, userID, revoked(userID, ids, "too many", audit.Client{})...)
+			})
+			if err != nil {
+				return total, err
+			}
+			total, more = total+ended, ended == expireBatch
+		}
+	}
+	return total, nil
 }
 
 // expire removes one batch of sessions.

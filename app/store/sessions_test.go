@@ -55,95 +55,52 @@ func TestSessions(t *testing.T) {
 	equal(t, len(list(r.User.ID, r.Session.ExpiresAt)), 0)
 }
 
-// An account has no more than session.Most sessions: a sign-in ends those that were
-// seen longest ago, each with its entry.
+// Of more than session.Most sessions of an account, ExpireSessions ends those that were
+// seen longest ago, in batches, each with its entry; another account keeps its own.
 func TestMostSessions(t *testing.T) {
 	db, c := openTest(t)
 	ctx := t.Context()
 	r, other := register(t, db, c, "1"), register(t, db, c, "other")
-	user := must[account.User](t)(db.User(ctx, r.User.ID))
-	seen := func(id string, at time.Time) {
-		t.Helper()
-		if err := db.TouchSession(ctx, id, at); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ids := []string{r.Session.ID}
-	// begun begins so many, of which each is seen a second later than the one before.
-	begun := func(of Registration, more int) {
-		t.Helper()
-		if err := db.write(ctx, func(t *tx) error {
-			for i := range more {
-				s := press(fmt.Sprint(len(ids), " of ", of.User.ID), c.Now()).Session
-				s.UserID, s.Credential, s.SeenAt = of.User.ID, account.CredentialRef(of.Credential.ID), c.Now().Add(time.Duration(i+1)*time.Second)
-				if of.User.ID == r.User.ID {
-					ids = append(ids, s.ID)
-				}
-				if err := insertSession(t, s); err != nil {
-					return err
-				}
+	more := expireBatch + 5
+	if err := db.write(ctx, func(t *tx) error {
+		for i := range session.Most + more - 1 {
+			s := press(fmt.Sprint("more ", i), c.Now()).Session
+			s.UserID, s.Credential, s.SeenAt = r.User.ID, account.CredentialRef(r.Credential.ID), c.Now().Add(time.Duration(i+1)*time.Second)
+			if err := insertSession(t, s); err != nil {
+				return err
 			}
-			return nil
-		}); err != nil {
-			t.Fatal(err)
 		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
-	begun(r, session.Most-2)
 	c.Advance(time.Hour)
-	enter := func(seed string, change func(*SignIn), ended ...string) {
-		t.Helper()
-		size := must[int64](t)(db.TrailSize(ctx))
-		s := signIn(seed, r.Credential, c.Now())
-		if change != nil {
-			change(&s)
-		}
-		out := must[SignedIn](t)(db.SignIn(ctx, s, signedIn(seed)))
-		slices.Sort(ended)
-		equal(t, slices.Sorted(slices.Values(out.Ended)), ended)
-		equal(t, out, SignedIn{User: user, Ended: out.Ended})
-		want := []audit.Record{{Kind: audit.SignedIn, Session: audit.SessionRef(s.Session.ID)}}
-		for _, id := range out.Ended {
-			_, _, err := db.Session(ctx, id)
-			wantErr(t, err, session.ErrNone)
-			e := audit.Record{Kind: audit.SessionRevoked, Session: audit.SessionRef(id), Reason: "too many", Client: s.Session.Client}
-			if id == s.Replaces {
-				e.Kind, e.Reason, e.Credential = audit.SessionReplaced, "", refOf("1")
-			}
-			want = append(want, e)
-		}
-		for i := range want {
-			want[i].Index, want[i].At, want[i].Actor = size+int64(i), c.Now(), user.ID
-		}
-		got := must[[]audit.Record](t)(db.Trail(ctx, user.ID, 0, len(want)))
-		slices.Reverse(got)
-		equal(t, got, want)
-		equal(t, must[int64](t)(db.TrailSize(ctx)), size+int64(len(want)))
-		if _, _, err := db.Session(ctx, s.Session.ID); err != nil {
-			t.Fatal(err)
-		}
-		equal(t, db.count(t, "SELECT count(*) FROM sessions WHERE user_id = ?", user.ID), min(session.Most, len(ids)+1))
+	size := must[int64](t)(db.TrailSize(ctx))
+	equal(t, must[int](t)(db.ExpireSessions(ctx, 12*time.Hour)), more)
+	equal(t, db.count(t, "SELECT count(*) FROM sessions WHERE user_id = ?", r.User.ID), session.Most)
+	oldest := []string{r.Session.ID}
+	for i := range more - 1 {
+		oldest = append(oldest, press(fmt.Sprint("more ", i), c.Now()).Session.ID)
 	}
-	enter("the last place", nil)
-	seen(ids[0], c.Now()) // it began first, and is in use
-	enter("one too many", nil, ids[1])
-	enter("another", nil, ids[2])
-	enter("in place of one", func(s *SignIn) { s.Replaces = ids[9] }, ids[9])
-
-	// Another account's are its own; a step-up is none more, and one that is replaced
-	// may be another account's.
-	opened(t, db, c, "of the other", other.Credential)
-	up := stepUp("up", sessionID("another"), r.Credential, Prove{}, c.Now())
-	up.Credential.SignCount = 9
-	equal(t, must[SteppedUp](t)(db.StepUp(ctx, up, steppedUp)).Ended, []string{sessionID("another")})
-
-	// Where there were more before there was a limit, all beyond it end.
-	begun(r, 3)
-	c.Advance(time.Minute)
-	enter("after", nil, ids[3], ids[4], ids[5], ids[6])
-	if _, _, err := db.Session(ctx, ids[0]); err != nil {
+	records := must[[]audit.Record](t)(db.Trail(ctx, r.User.ID, 0, more))
+	slices.Reverse(records)
+	var ended []string
+	for i, record := range records {
+		equal(t, record, audit.Record{Index: size + int64(i), At: c.Now(), Kind: audit.SessionRevoked, Actor: r.User.ID, Session: record.Session, Reason: "too many"})
+		ended = append(ended, record.Session)
+	}
+	for i, id := range oldest {
+		_, _, err := db.Session(ctx, id)
+		wantErr(t, err, session.ErrNone)
+		oldest[i] = audit.SessionRef(id)
+	}
+	slices.Sort(ended)
+	slices.Sort(oldest)
+	equal(t, ended, oldest)
+	if _, _, err := db.Session(ctx, other.Session.ID); err != nil {
 		t.Error(err)
 	}
-	equal(t, len(must[[]session.Session](t)(db.Sessions(ctx, other.User.ID, c.Now(), day))), 2)
+	equal(t, must[int](t)(db.ExpireSessions(ctx, 12*time.Hour)), 0)
 }
 
 // A second passkey is suggested to who has one, which is not backed up, and not
