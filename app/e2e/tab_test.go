@@ -417,12 +417,15 @@ func (p *tab) signOut() {
 	p.until("document.querySelector('#auth button')")
 }
 
-// wantCeremonies compares the WebAuthn calls since the last look.
+// wantCeremonies compares the WebAuthn calls since the last look. A browser that was
+// slow to say that it has no passkey is asked once more, and may be: the machine is
+// shared.
 func (p *tab) wantCeremonies(want ...string) {
 	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !slices.Equal(p.ceremonies, want) {
+	asked := slices.CompactFunc(slices.Clone(p.ceremonies), func(a, b string) bool { return a == "immediate" && b == a })
+	if !slices.Equal(p.ceremonies, want) && !slices.Equal(asked, want) {
 		p.t.Errorf("the press called %v, want %v", p.ceremonies, want)
 	}
 	p.ceremonies = nil
