@@ -2,8 +2,9 @@
 //
 // An agent is one method: it gets an [Input] and yields events. A run is started
 // by a sign-in, or by the person asking for it, never by a plain page view. It
-// outlives the request that started it, is replayed to every page that shows it,
-// and has a deadline: an agent must return soon after its context is done.
+// outlives the request that started it, is kept with its events and replayed to
+// every page that shows it, and has a deadline: an agent must return soon after its
+// context is done. There is one run of an agent for a person at a time.
 //
 // Most agents are a function given to [Reply] (one text), [Emit] (events pushed
 // as they come) or [Func] (an iterator). Package agenttest tests them.
@@ -24,9 +25,9 @@ type Kind uint8
 
 // The kinds of events.
 const (
-	Text     Kind = iota // a piece of the answer; pieces join as they are, without space or newline
+	Text     Kind = iota // a piece of the answer, which is Markdown; pieces join as they are, without space or newline
 	Status               // what the agent is doing now; the next status replaces it
-	Data                 // JSON, shown indented
+	Data                 // JSON, shown as a table, a list or a tree
 	View                 // a component, rendered as it is; only from Go compiled into the server
 	Approval             // something waits for the person's approval; Text says what. This version shows it, and cannot answer it
 )
@@ -48,13 +49,16 @@ var ErrEvent = errors.New("agent: invalid event")
 // Event is one piece of an agent's output.
 type Event struct {
 	Kind Kind
-	// Text is plain text, never HTML; its line breaks are kept. Invalid UTF-8 is replaced.
+	// Text is Markdown in a Text event: no HTML, no images, and a link that leaves
+	// the site shows where it goes. In every other event it is plain text. Invalid
+	// UTF-8 is replaced.
 	Text string
 	// Data is one JSON value, of a Data event.
 	Data json.RawMessage
-	// View is the component of a View event. It is rendered once for every page
-	// that shows the run, perhaps by several at once, so it must not change
-	// after it was yielded.
+	// View is the component of a View event. It is rendered once, when the run
+	// takes the event, before the next is asked for; every page gets the same HTML.
+	// One that fails, panics or is larger than [MaxView] is not shown in part: a
+	// sentence stands in its place, and the run goes on.
 	View templ.Component
 }
 
@@ -83,11 +87,12 @@ type User struct {
 type Input struct {
 	RunID  string // opaque, unique
 	User   User
-	Prompt string // what the person asked for; empty when the sign-in started the run
+	Prompt string // what the person asked for, at most 8 KiB; empty when the sign-in started the run
 	// TraceParent is the run's place in a trace (W3C Trace Context §3.2), to be
 	// passed on; or empty.
 	TraceParent string
-	// Memory is nil where the installation offers none, as this version does.
+	// Memory is what the agent keeps about User between runs. It is nil where none
+	// is offered, as in a test that gives none; the server always offers one.
 	Memory Memory
 	// Authorize is nil where the installation offers none, as this version does.
 	Authorize Authorizer

@@ -1,7 +1,11 @@
 // Package brief is the agent in the box: a short briefing from the person's own
-// trail. It says what happened since last time, whether the passkeys are safe,
-// and the one thing to do next, if any. It is a pure function of the facts and
-// the time: no model, no network.
+// trail. It says what needs attention and what is new since last time, the most
+// urgent first, whether the passkeys are safe, and the one thing to do next, as a
+// link. It is a pure function of the facts and the time: no model, no network.
+//
+// A briefing is Markdown (CommonMark): paragraphs, a list, strong words and at
+// most one link, to a path of the same site. Names are escaped: they read as they
+// are, and make neither markup nor links.
 package brief
 
 import (
@@ -10,8 +14,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"bio/agent"
 )
@@ -25,11 +27,15 @@ type Facts struct {
 	// Seen are the browsers, systems and networks of every sign-in of this
 	// person before Visit, in any order. Those of Last count as seen anyway.
 	Seen Seen
-	// Passkeys are all that the account has.
+	// Passkeys are all that open the account.
 	Passkeys []Passkey
 	// Acts are what happened between Last.At and now, in any order, without the
 	// sign-in Visit itself. Those of a kind that is not named here are left out.
 	Acts []Act
+	// Recovery is one that waits, or nil.
+	Recovery *Recovery
+	// Approvals is how many wait for the person's answer.
+	Approvals int
 }
 
 // Visit is one sign-in. What is not known of it is empty.
@@ -52,6 +58,13 @@ type Passkey struct {
 	LastUsed time.Time // zero: never
 }
 
+// Recovery is a recovery of the account that was begun and neither completed nor
+// cancelled. What is not known of where it was begun is empty.
+type Recovery struct {
+	Begun, Due               time.Time // Due: from then on its passkey opens the account
+	Browser, System, Network string    // as those of a Visit
+}
+
 // Kind names an act, as the trail does.
 type Kind string
 
@@ -61,17 +74,23 @@ const (
 	Refused               Kind = "session.refused"
 	CounterAnomaly        Kind = "passkey.counter_anomaly"
 	BackupEligibleChanged Kind = "passkey.backup_eligible_changed"
+	PasskeyAdded          Kind = "passkey.added"
+	PasskeyRemoved        Kind = "passkey.removed"
+	RecoveryOffered       Kind = "recovery.offered"
+	RecoveryBegun         Kind = "recovery.begun"
+	RecoveryCancelled     Kind = "recovery.cancelled"
+	RecoveryCompleted     Kind = "recovery.completed"
+	Enabled               Kind = "account.enabled"
+	GroupsSet             Kind = "account.groups_set"
 )
 
 // Act is one thing that happened: a [Visit] of any kind.
 type Act struct {
 	Kind Kind
 	Visit
-	Count int // how many times, when these are told as one; 0: once
+	Count   int    // how many times, when these are told as one; 0: once
+	Passkey string // the name of the passkey that did it, or to which it was done; empty where not known
 }
-
-// stale is how long a passkey may go unused before the briefing asks about it.
-const stale = 180 * 24 * time.Hour
 
 // New makes the agent. facts returns what is known of a user; its error fails
 // the run. now gives the time that "yesterday" is counted from.
@@ -84,11 +103,15 @@ func New(facts func(ctx context.Context, userID string) (Facts, error), now func
 		if err != nil {
 			return fmt.Errorf("brief: %w", err)
 		}
-		for i, paragraph := range write(in.User.Name, f, now()) {
+		blocks := paragraphs(in.User, f, now())
+		if strings.TrimSpace(in.Prompt) != "" {
+			blocks = slices.Insert(blocks, 0, "This agent cannot answer that: it only tells what happened on this account.")
+		}
+		for i, block := range blocks {
 			if i > 0 {
-				paragraph = "\n\n" + paragraph
+				block = "\n\n" + block
 			}
-			if err := emit(agent.Event{Text: paragraph}); err != nil {
+			if err := emit(agent.Event{Text: block}); err != nil {
 				return err
 			}
 		}
@@ -96,49 +119,73 @@ func New(facts func(ctx context.Context, userID string) (Facts, error), now func
 	})
 }
 
-// write returns the paragraphs of the briefing, at most ten lines with a blank
-// one between each. They read the same as plain text and as Markdown.
-func write(name string, f Facts, now time.Time) []string {
-	if f.Last.At.IsZero() {
-		return welcome(name, f)
-	}
-	news, alarming := whatIsNew(f, now)
-	safety, step := passkeys(f.Passkeys, now)
-	if alarming {
-		step = "If you cannot explain any of this, tell whoever runs this place."
-	}
-	opening := greet("Welcome back", name) + " " + lastTime(f, now)
-	if len(news) == 0 {
-		return []string{opening, join("All is quiet since then.", safety, step)}
-	}
-	paragraphs := []string{opening + " What is new:", "- " + strings.Join(news, "\n- ")}
-	if closing := join(safety, step); closing != "" {
-		paragraphs = append(paragraphs, closing)
-	}
-	return paragraphs
+// Write returns the whole briefing of a user, without a line feed at its end.
+func Write(user agent.User, f Facts, now time.Time) string {
+	return strings.Join(paragraphs(user, f, now), "\n\n")
 }
 
-func welcome(name string, f Facts) []string {
-	kept := ""
-	if len(f.Passkeys) == 1 {
-		if name := called(f.Passkeys[0]); name != "" {
-			kept = " " + name
+// The places on Bio where the one next step can be taken.
+const (
+	account   = "/account"
+	activity  = "/account#activity"
+	approvals = "/approvals"
+	passkeys  = "/account#passkeys"
+	sessions  = "/account#sessions"
+)
+
+func link(words, path string) string { return "[" + words + "](" + path + ")" }
+
+// paragraphs are the briefing's blocks of Markdown.
+func paragraphs(user agent.User, f Facts, now time.Time) []string {
+	first := f.Last.At.IsZero()
+	blocks := opening(user.Name, f, now)
+	points := f.points(user.Groups, now)
+	step := ""
+	for _, p := range points {
+		if step = p.step; step != "" {
+			break
 		}
 	}
-	safety, step := passkeys(f.Passkeys, time.Time{})
-	if step == "" {
+	safety, weak, advice := f.safety(now)
+	switch {
+	case step == "" && first && advice == "":
 		step = "Next time, just press Auth."
+	case step == "":
+		step = advice
+	case weak: // it is no longer what comes next, but still worth a line
+		points = append(points, point{rest: safety})
+		safety = ""
+	default: // a comfort has no place beside what is urgent
+		safety = ""
+	}
+	if len(points) > 0 {
+		blocks = append(blocks, list(points))
+	} else if !first {
+		safety = join("All is quiet since then.", safety)
+	}
+	if closing := join(safety, step); closing != "" {
+		blocks = append(blocks, closing)
+	}
+	return blocks
+}
+
+func opening(name string, f Facts, now time.Time) []string {
+	if !f.Last.At.IsZero() {
+		return []string{greet("Welcome back", name) + " " + lastTime(f, now)}
+	}
+	kept := ""
+	if len(f.Passkeys) == 1 {
+		kept = called(f.Passkeys[0].Name)
 	}
 	return []string{
 		greet("Welcome", name) + " This account is new, and it is yours.",
 		"There is no password to remember: your passkey" + kept + " opens it. " +
 			"A passkey is a key that your device keeps for you, and uses only when you say so with your finger, face or PIN.",
-		join(safety, step),
 	}
 }
 
 func greet(word, name string) string {
-	if name == "" {
+	if name = plain(name); name == "" {
 		return word + "."
 	}
 	return word + ", " + name + "."
@@ -162,162 +209,51 @@ func lastTime(f Facts, now time.Time) string {
 	return sentence + "."
 }
 
-// whatIsNew returns the news, what matters most first, at most six lines, and
-// whether some of it may be the work of somebody else.
-func whatIsNew(f Facts, now time.Time) (news []string, alarming bool) {
-	acts := make(map[Kind][]Act)
-	for _, act := range f.Acts {
-		acts[act.Kind] = append(acts[act.Kind], act)
+// list shows points: one as a paragraph, several as a list of at most six.
+func list(points []point) string {
+	const most = 6
+	if len(points) == 1 {
+		return points[0].String()
 	}
-	for _, same := range acts {
-		slices.SortStableFunc(same, func(a, b Act) int { return a.At.Compare(b.At) })
-	}
-	yours := "your passkey"
-	if len(f.Passkeys) > 1 {
-		yours = "one of your passkeys"
-	}
-
-	if odd := acts[CounterAnomaly]; len(odd) > 0 {
-		last := odd[len(odd)-1]
-		news = append(news, capital(yours)+" miscounted its uses"+times(count(odd), last, now)+f.from(last)+
-			". That can mean that a copy of it exists.")
-		alarming = true
-	}
-
-	if added := addedSince(f); len(added) > 0 {
-		newest := added[len(added)-1]
-		line := "A passkey was added " + Ago(now, newest.Created)
-		if len(added) > 1 {
-			line = fmt.Sprintf("%d passkeys were added, the newest %s", len(added), Ago(now, newest.Created))
+	var lines []string
+	for i, p := range points {
+		if i == most-1 && len(points) > most {
+			lines = append(lines, fmt.Sprintf("- And %d more: your account has them all.", len(points)-i))
+			break
 		}
-		if name := called(newest); name != "" {
-			line += " " + name
-		}
-		news = append(news, line+".")
-		alarming = true
+		lines = append(lines, "- "+p.String())
 	}
-
-	if refused := acts[Refused]; len(refused) > 0 {
-		last := refused[len(refused)-1]
-		line := "An attempt to sign in with " + yours + " was refused " + Ago(now, last.At)
-		if n := count(refused); n > 1 {
-			line = fmt.Sprintf("%d attempts to sign in with %s were refused, the last %s", n, yours, Ago(now, last.At))
-		}
-		news = append(news, line+f.from(last)+". Nobody got in that way.")
-		alarming = alarming || slices.ContainsFunc(refused, func(a Act) bool { return !f.here(a) })
-	}
-
-	if visits := acts[SignedIn]; len(visits) > 0 {
-		last := visits[len(visits)-1]
-		news = append(news, "You also signed in"+times(count(visits), last, now)+f.from(last)+".")
-		alarming = alarming || slices.ContainsFunc(visits, f.strange)
-	}
-
-	if line := f.firstTime(); line != "" {
-		news = append(news, line)
-	}
-
-	if len(acts[BackupEligibleChanged]) > 0 {
-		news = append(news, capital(yours)+" can now be synced between your devices.")
-	}
-	return news, alarming
+	return strings.Join(lines, "\n")
 }
 
-// firstTime says what of this visit was not seen before.
-func (f Facts) firstTime() string {
-	var visit Visit
-	if !slices.Contains(f.Seen.Browsers, f.Visit.Browser) && f.Visit.Browser != f.Last.Browser {
-		visit.Browser = f.Visit.Browser
-	}
-	if !slices.Contains(f.Seen.Systems, f.Visit.System) && f.Visit.System != f.Last.System {
-		visit.System = f.Visit.System
-	}
-	line := visit.with()
-	if network := f.Visit.Network; network != "" && network != f.Last.Network && !slices.Contains(f.Seen.Networks, network) {
-		if line != "" {
-			line += " and "
-		}
-		line += "from this network (" + network + ")"
-	}
-	if line == "" {
-		return ""
-	}
-	return "You are here " + line + " for the first time."
-}
+// stale is how long a passkey may go unused before the briefing asks about it.
+const stale = 180 * 24 * time.Hour
 
-// here reports whether an act came from where this visit comes from, as far as
-// that is known at all.
-func (f Facts) here(a Act) bool {
-	return a.Browser+a.System+a.Network != "" &&
-		a.Browser == f.Visit.Browser && a.System == f.Visit.System && a.Network == f.Visit.Network
-}
-
-// strange reports whether an act came from a browser or system never seen. A
-// network alone is not strange: people travel.
-func (f Facts) strange(a Act) bool {
-	known := func(seen []string, value, last, visit string) bool {
-		return value == "" || value == last || value == visit || slices.Contains(seen, value)
-	}
-	return !known(f.Seen.Browsers, a.Browser, f.Last.Browser, f.Visit.Browser) ||
-		!known(f.Seen.Systems, a.System, f.Last.System, f.Visit.System)
-}
-
-// from says where an act came from, beginning with a comma, or nothing.
-func (f Facts) from(a Act) string {
-	if f.here(a) && a.with() != "" {
-		return ", from a browser like this one"
-	}
-	var from string
-	if with := a.with(); with != "" {
-		from = ", " + with
-	}
+// safety says how safe the passkeys are, whether that is too little, and what to
+// do about it, if anything.
+func (f Facts) safety(now time.Time) (says string, weak bool, advice string) {
 	switch {
-	case a.Network == "":
-	case a.Network == f.Visit.Network:
-		from += ", on this same network"
-	default:
-		from += ", from network " + a.Network
+	case len(f.Passkeys) == 0:
+		return "", false, ""
+	case len(f.Passkeys) == 1 && !f.Passkeys[0].Synced:
+		return "Your only passkey lives on one device and cannot be backed up.", true,
+			link("Add a second passkey", passkeys) + ", so that a lost device does not lock you out."
+	case len(f.Passkeys) == 1 && !f.Passkeys[0].BackedUp:
+		return "Your only passkey is not backed up yet.", true,
+			link("Add a second passkey", passkeys) + ", or turn on syncing in the app that keeps this one, so that a lost device does not lock you out."
+	case len(f.Passkeys) == 1 && f.Last.At.IsZero():
+		return "Your passkey is backed up.", false, ""
+	case len(f.Passkeys) == 1:
+		return "Your passkey is backed up.", false,
+			"When you have a minute, " + link("add a second one", passkeys) + " that is kept somewhere else."
 	}
-	return from
-}
-
-// with is "with Firefox on Linux", or what is known of that.
-func (v Visit) with() string {
-	switch {
-	case v.Browser != "" && v.System != "":
-		return "with " + v.Browser + " on " + v.System
-	case v.Browser != "":
-		return "with " + v.Browser
-	case v.System != "":
-		return "on " + v.System
-	}
-	return ""
-}
-
-// passkeys says how safe the passkeys are, and what to do about it, if anything.
-func passkeys(all []Passkey, now time.Time) (safety, step string) {
-	switch {
-	case len(all) == 0:
-		return "", ""
-	case len(all) == 1 && !all[0].Synced:
-		return "Your only passkey lives on one device and cannot be backed up.",
-			"Keep that device safe: without it there is no way back in."
-	case len(all) == 1 && !all[0].BackedUp:
-		return "Your only passkey is not backed up yet.",
-			"Turn on syncing in the app that keeps it, so that a lost device does not lock you out."
-	case len(all) == 1:
-		return "Your passkey is backed up.", ""
-	}
-	safety = fmt.Sprintf("You have %d passkeys, so that losing one does not lock you out.", len(all))
-	oldest := slices.MinFunc(all, func(a, b Passkey) int { return a.seen().Compare(b.seen()) })
+	says = fmt.Sprintf("You have %d passkeys, so that losing one does not lock you out.", len(f.Passkeys))
+	oldest := slices.MinFunc(f.Passkeys, func(a, b Passkey) int { return a.seen().Compare(b.seen()) })
 	if seen := oldest.seen(); !seen.IsZero() && now.Sub(seen) > stale {
-		step = "One of them was last used " + Ago(now, seen)
-		if name := called(oldest); name != "" {
-			step += " " + name
-		}
-		step += ": check that you still have it."
+		advice = "One of them" + called(oldest.Name) + " was last used " + Ago(now, seen) + ": " +
+			link("check that you still have it", passkeys) + "."
 	}
-	return safety, step
+	return says, false, advice
 }
 
 // seen is when a passkey certainly was in the person's hands.
@@ -327,91 +263,6 @@ func (p Passkey) seen() time.Time {
 	}
 	return p.Created
 }
-
-// addedSince returns the passkeys made after the last visit, oldest first.
-func addedSince(f Facts) []Passkey {
-	var added []Passkey
-	for _, p := range f.Passkeys {
-		if p.Created.After(f.Last.At) {
-			added = append(added, p)
-		}
-	}
-	slices.SortStableFunc(added, func(a, b Passkey) int { return a.Created.Compare(b.Created) })
-	return added
-}
-
-// called is a passkey's name in brackets, on one line, short and printable, or
-// nothing where the name says nothing.
-func called(p Passkey) string {
-	const most = 40
-	printable := strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) && !unicode.IsSpace(r) {
-			return -1
-		}
-		return r
-	}, p.Name)
-	name := []rune(strings.Join(strings.Fields(printable), " "))
-	if len(name) > most {
-		name = append(name[:most-1], '…')
-	}
-	if len(name) == 0 || strings.EqualFold(string(name), "passkey") {
-		return ""
-	}
-	return "(" + string(name) + ")"
-}
-
-// count is how often it happened.
-func count(acts []Act) (n int) {
-	for _, act := range acts {
-		n += max(1, act.Count)
-	}
-	return n
-}
-
-// times is how often something happened, and when last.
-func times(n int, last Act, now time.Time) string {
-	switch n {
-	case 1:
-		return " " + Ago(now, last.At)
-	case 2:
-		return " twice, the last time " + Ago(now, last.At)
-	}
-	return fmt.Sprintf(" %d times, the last %s", n, Ago(now, last.At))
-}
-
-func justNow(now, t time.Time) bool { return now.Sub(t) < time.Minute }
-
-// Ago is how long before now t was, in words. Days are counted in 24 hours, for
-// the person's midnight is not known.
-func Ago(now, t time.Time) string {
-	const day = 24 * time.Hour
-	since := now.Sub(t)
-	several := func(unit time.Duration, name string) string { return fmt.Sprintf("%d %s ago", since/unit, name) }
-	switch {
-	case justNow(now, t):
-		return "just now"
-	case since < 2*time.Minute:
-		return "a minute ago"
-	case since < time.Hour:
-		return several(time.Minute, "minutes")
-	case since < 2*time.Hour:
-		return "an hour ago"
-	case since < day:
-		return several(time.Hour, "hours")
-	case since < 2*day:
-		return "yesterday"
-	case since < 14*day:
-		return several(day, "days")
-	case since < 61*day:
-		return several(7*day, "weeks")
-	case since < 730*day:
-		return several(365*day/12, "months")
-	}
-	return several(365*day, "years")
-}
-
-// capital makes the first letter of an English phrase a capital one.
-func capital(phrase string) string { return strings.ToUpper(phrase[:1]) + phrase[1:] }
 
 // join puts the sentences that are not empty beside each other.
 func join(sentences ...string) string {

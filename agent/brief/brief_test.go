@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,17 +97,82 @@ var situations = []struct {
 		{Kind: CounterAnomaly, Visit: from(4*hour, "Chrome", "Windows", home)},
 	}}},
 	{"became syncable", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: BackupEligibleChanged, Visit: from(10*time.Minute, "Firefox", "Linux", home)}}}},
-	{"passkey added", Facts{Visit: here, Last: from(100*day, "Firefox", "Linux", home), Seen: seen, Passkeys: []Passkey{
-		fresh(Passkey{Name: "  a\n- [name](https://example.com) that goes on and on and on\x00\xff"}), cloud, key,
+	{"passkey added", Facts{Visit: here, Last: from(100*day, "Firefox", "Linux", home), Seen: seen, Passkeys: []Passkey{fresh(phone), cloud}, Acts: []Act{
+		{Kind: PasskeyAdded, Visit: from(3*day, "Chrome", "Windows", cafe), Passkey: "Google Password Manager"},
 	}}},
+	{"passkeys added, also here", Facts{Visit: here, Last: from(100*day, "Firefox", "Linux", home), Seen: seen, Passkeys: []Passkey{fresh(phone), cloud}, Acts: []Act{
+		{Kind: PasskeyAdded, Visit: from(3*day, "Chrome", "Windows", cafe)}, {Kind: PasskeyAdded, Visit: from(2*day, "", "", "")}, {Kind: PasskeyAdded, Visit: here},
+	}}},
+	{"passkey added here", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{phone, cloud}, Acts: []Act{
+		{Kind: PasskeyAdded, Visit: from(5*time.Minute, "Firefox", "Linux", home), Passkey: "Google Password Manager"},
+	}}},
+	{"passkey added on the first visit", Facts{Visit: here, Passkeys: []Passkey{fresh(phone), fresh(cloud)}, Acts: []Act{{Kind: PasskeyAdded, Visit: here, Passkey: "iCloud Keychain"}}}},
+	{"passkey removed", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{phone}, Acts: []Act{
+		{Kind: PasskeyRemoved, Visit: from(2*hour, "Safari", "iPhone", abroad)},
+	}}},
+	{"passkeys removed", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{
+		{Kind: PasskeyRemoved, Visit: from(2*hour, "Safari", "iPhone", home)}, {Kind: PasskeyRemoved, Visit: from(3*hour, "Safari", "iPhone", home)},
+	}}},
+	{"passkey removed here", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{phone, cloud}, Acts: []Act{{Kind: PasskeyRemoved, Visit: here}}}},
+	{"passkey of several miscounted", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{phone, cloud}, Acts: []Act{
+		{Kind: CounterAnomaly, Visit: from(2*hour, "Firefox", "Linux", home), Passkey: "iCloud Keychain"}, {Kind: CounterAnomaly, Visit: from(3*hour, "", "", ""), Passkey: "iCloud Keychain"},
+	}}},
+	{"refused, several passkeys", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{phone, cloud}, Acts: []Act{
+		{Kind: Refused, Visit: from(2*hour, "", "", cafe), Passkey: "iCloud Keychain"}, {Kind: Refused, Visit: from(3*hour, "", "", cafe), Passkey: "Google Password Manager"},
+	}}},
+	{"signed in from strange places", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{phone}, Acts: []Act{
+		{Kind: SignedIn, Visit: from(6*hour, "Opera", "Windows", abroad)}, {Kind: SignedIn, Visit: from(8*hour, "Opera", "Windows", abroad)},
+	}}},
+	{"recovery offered", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: RecoveryOffered, Visit: Visit{At: before(3 * hour)}}}}},
+	{"recovery waits", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{phone},
+		Recovery: &Recovery{before(2 * hour), now.Add(22*hour - time.Minute), "Chrome", "Windows", cafe},
+		Acts:     []Act{{Kind: RecoveryOffered, Visit: Visit{At: before(3 * hour)}}, {Kind: RecoveryBegun, Visit: from(2*hour, "Chrome", "Windows", cafe)}},
+	}},
+	{"recovery waits since long", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Recovery: &Recovery{Begun: before(5 * day), Due: before(4 * day)}}},
+	{"recovery waits on a new account", Facts{Visit: here, Passkeys: []Passkey{fresh(cloud)}, Recovery: &Recovery{before(time.Minute), now.Add(3 * day), "Firefox", "Linux", home}}},
+	{"recovery begun", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: RecoveryBegun, Visit: from(2*hour, "Chrome", "Windows", cafe)}}}},
+	{"recovery cancelled", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{
+		{Kind: RecoveryCancelled, Visit: from(2*hour, "Safari", "iPhone", home)}, {Kind: RecoveryOffered, Visit: Visit{At: before(9 * hour)}}, {Kind: RecoveryBegun, Visit: from(8*hour, "Chrome", "Windows", cafe)},
+	}}},
+	{"recovery cancelled by another link", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{
+		{Kind: RecoveryOffered, Visit: Visit{At: before(2 * hour)}}, {Kind: RecoveryCancelled, Visit: Visit{At: before(2 * hour)}},
+	}}},
+	{"recovered here", Facts{Visit: here, Last: from(40*day, "Safari", "iPhone", cafe), Seen: seen, Passkeys: []Passkey{fresh(cloud), key}, Acts: []Act{
+		{Kind: RecoveryOffered, Visit: Visit{At: before(30 * hour)}}, {Kind: RecoveryBegun, Visit: from(26*hour, "Firefox", "Linux", home)}, {Kind: RecoveryCompleted, Visit: here},
+	}}},
+	{"recovered here, nothing old", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{fresh(phone)}, Acts: []Act{{Kind: RecoveryCompleted, Visit: here}}}},
+	{"recovered elsewhere", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{fresh(cloud), key}, Acts: []Act{
+		{Kind: RecoveryCompleted, Visit: from(4*hour, "Chrome", "Windows", cafe)},
+	}}},
+	{"enabled again", Facts{Visit: here, Last: from(9*day, "Firefox", "Linux", home), Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: Enabled, Visit: Visit{At: before(2 * day)}}}}},
+	{"groups set", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: GroupsSet, Visit: Visit{At: before(2 * hour)}}}}},
+	{"approval waits", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Approvals: 1}},
+	{"approvals wait, not backed up", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{phone}, Approvals: 3}},
+	{"approvals wait, refused", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud, phone}, Approvals: 2, Acts: []Act{
+		{Kind: Refused, Visit: from(2*hour, "Chrome", "Windows", cafe)},
+	}}},
+	{"approvals wait, recovery waits", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Approvals: 2,
+		Recovery: &Recovery{before(23 * hour), now.Add(30 * time.Minute), "Chrome", "Windows", cafe},
+	}},
+	{"on this machine", Facts{Visit: from(0, "Chrome", "Linux", "127.0.0.0/24"), Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: Refused, Visit: from(hour, "", "", "::/48")}}}},
+	{"hostile names", Facts{Visit: from(0, "[Browser](//evil.example)", "<b>System</b>", "www.evil.example"), Last: from(day, "*Fire*fox", "`Linux`", home), Seen: seen,
+		Passkeys: []Passkey{{Name: "  a\n- [name](https://evil.example) that goes on and on and on\x00\xff", Created: before(400 * day)}, cloud},
+		Acts: []Act{
+			{Kind: PasskeyAdded, Visit: from(hour, "", "", cafe), Passkey: "**[remove all](/account/erase)** \u202e&lt;"},
+			{Kind: Refused, Visit: from(hour, "", "", cafe), Passkey: "https://evil.example me@evil.example"},
+		}}},
 	{"kinds of no interest", Facts{Visit: here, Last: earlier, Seen: seen, Passkeys: []Passkey{cloud}, Acts: []Act{{Kind: "session.signed_out", Visit: from(hour, "", "", "")}}}},
 	{"everything at once", Facts{Visit: from(0, "Edge", "Windows", cafe), Last: from(45*day, "Firefox", "Linux", home), Seen: seen,
-		Passkeys: []Passkey{fresh(phone), {Name: "Key", Created: before(day)}, key},
+		Passkeys: []Passkey{fresh(phone), {Name: "Key", Created: before(day)}, key}, Approvals: 1,
 		Acts: []Act{
+			{Kind: PasskeyAdded, Visit: from(day, "", "", "")}, {Kind: PasskeyRemoved, Visit: from(2*day, "", "", "")}, {Kind: GroupsSet, Visit: Visit{At: before(day)}},
+			{Kind: RecoveryOffered, Visit: Visit{At: before(day)}}, {Kind: Enabled, Visit: Visit{At: before(day)}},
 			{Kind: CounterAnomaly, Visit: from(4*day, "Chrome", "Windows", home)}, {Kind: CounterAnomaly, Visit: from(5*day, "Chrome", "Windows", home)},
 			{Kind: Refused, Visit: from(3*day, "", "Android", cafe)}, {Kind: SignedIn, Visit: from(6*day, "Opera", "", abroad)}, {Kind: BackupEligibleChanged, Visit: from(day, "", "", "")},
 		}}},
 }
+
+var otter = agent.User{ID: "u1", Name: "cedar-otter-42", Groups: []string{"dev", "ops"}}
 
 // show writes events as the golden files have them.
 func show(events []agent.Event) string {
@@ -129,11 +195,16 @@ func TestGolden(t *testing.T) {
 				asked = userID
 				return s.facts, nil
 			}, func() time.Time { return now })
-			events := agenttest.Run(t, a, agent.Input{User: agent.User{ID: "u1", Name: "cedar-otter-42"}})
+			events := agenttest.Run(t, a, agent.Input{User: otter})
 			if asked != "u1" {
 				t.Errorf("asked for the facts of %q", asked)
 			}
 			got := show(events)
+			text := Write(otter, s.facts, now)
+			if got != "[Looking at what happened since last time…]\n"+text+"\n" {
+				t.Errorf("the agent says\n%s\nand Write\n%s", got, text)
+			}
+			sound(t, text)
 			file := filepath.Join("testdata", strings.NewReplacer(" ", "-", ",", "").Replace(s.name)+".golden")
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
@@ -152,9 +223,44 @@ func TestGolden(t *testing.T) {
 }
 
 func TestNoName(t *testing.T) {
-	for _, f := range []Facts{{}, {Last: earlier}} {
-		if got := write("", f, now)[0]; !regexp.MustCompile(`^Welcome( back)?\. `).MatchString(got) {
-			t.Errorf("got %q", got)
+	for _, name := range []string{"", " \n", "\u200b"} {
+		for _, f := range []Facts{{}, {Last: earlier}} {
+			if got := Write(agent.User{Name: name}, f, now); !regexp.MustCompile(`^Welcome( back)?\. `).MatchString(got) {
+				t.Errorf("%q: got %q", name, got)
+			}
+		}
+	}
+}
+
+// What the groups are now is told, and not all of very many.
+func TestGroups(t *testing.T) {
+	f := Facts{Visit: here, Last: earlier, Seen: seen, Acts: []Act{{Kind: GroupsSet, Visit: Visit{At: before(hour)}}}}
+	for _, test := range []struct {
+		groups []string
+		want   string
+	}{
+		{nil, "none."},
+		{[]string{"a_b", "www.example.com"}, `a\_b, www\.example.com.`},
+		{[]string{"a", "b", "c", "d", "e"}, "a, b, c, d, e."},
+		{[]string{"a", "b", "c", "d", "e", "f"}, "a, b, c, d, and 2 more."},
+	} {
+		got := Write(agent.User{Groups: test.groups}, f, now)
+		if want := "An operator set your groups an hour ago. They are now: " + test.want; !strings.Contains(got, want) {
+			t.Errorf("%q: %s", test.groups, got)
+		}
+	}
+}
+
+// Who asks is told that there is no answer, and gets the briefing.
+func TestPrompt(t *testing.T) {
+	a := New(func(context.Context, string) (Facts, error) { return situations[0].facts, nil }, func() time.Time { return now })
+	briefing := Write(otter, situations[0].facts, now)
+	for prompt, want := range map[string]string{
+		"": briefing, " \n": briefing,
+		"What is new?": "This agent cannot answer that: it only tells what happened on this account.\n\n" + briefing,
+	} {
+		if got := agenttest.Text(t, a, agent.Input{User: otter, Prompt: prompt}); got != want {
+			t.Errorf("%q: got\n%s", prompt, got)
 		}
 	}
 }
@@ -207,50 +313,143 @@ func TestAgo(t *testing.T) {
 	}
 }
 
+func TestAhead(t *testing.T) {
+	for _, test := range []struct {
+		d    time.Duration
+		want string
+	}{
+		{-hour, "from now on"}, {0, "from now on"}, {1, "in a second"}, {time.Second + 1, "in 2 seconds"}, {time.Minute, "in 60 seconds"},
+		{time.Minute + 1, "in 2 minutes"}, {hour, "in 60 minutes"}, {hour + 1, "in 2 hours"}, {22*hour - 1, "in 22 hours"},
+		{2 * day, "in 48 hours"}, {2*day + 1, "in 3 days"}, {30 * day, "in 30 days"},
+	} {
+		if got := ahead(now, now.Add(test.d)); got != test.want {
+			t.Errorf("%v: got %q, want %q", test.d, got, test.want)
+		}
+	}
+}
+
+var (
+	escaped = regexp.MustCompile(`\\[!-/:-@\[-\x60{-~]`)
+	linked  = regexp.MustCompile(`\[[A-Za-z ]+\]\((/account|/account#activity|/account#passkeys|/account#sessions|/approvals)\)`)
+	strong  = regexp.MustCompile(`(?m)^(- )?\*\*[^*]+\*\*`)
+	marked  = regexp.MustCompile("[\\\\`*_~<>&@\\[\\]]|://|www\\.")
+	clock   = regexp.MustCompile(`\d:\d\d|20\d\d-|\bUTC\b`)
+)
+
+// sound checks what holds for every briefing: it is short, every line is a
+// sentence, one link at most leads to a place on Bio, and there is no other markup
+// than strong words at the beginning of a point.
+func sound(t *testing.T, text string) {
+	t.Helper()
+	if lines := strings.Count(text, "\n") + 1; lines > 12 || utf8.RuneCountInString(text) > 1500 || !utf8.ValidString(text) {
+		t.Errorf("%d lines, %d characters:\n%s", lines, utf8.RuneCountInString(text), text)
+	}
+	if links := linked.FindAllString(text, -1); len(links) > 1 {
+		t.Errorf("%d links:\n%s", len(links), text)
+	}
+	bare := strong.ReplaceAllString(linked.ReplaceAllString(escaped.ReplaceAllString(text, " "), ""), "")
+	if mark := marked.FindString(bare); mark != "" {
+		t.Errorf("a mark %q:\n%s", mark, text)
+	}
+}
+
 // FuzzWrite makes facts of every sort and checks what holds for all briefings.
 func FuzzWrite(f *testing.F) {
 	for seed := range uint64(200) {
 		f.Add(seed, "Key \xff\n- name")
 	}
-	clock := regexp.MustCompile(`\d:\d\d|20\d\d-|\bUTC\b`)
-	f.Fuzz(func(t *testing.T, seed uint64, passkey string) {
+	kinds := []Kind{
+		SignedIn, Refused, CounterAnomaly, BackupEligibleChanged, PasskeyAdded, PasskeyRemoved,
+		RecoveryOffered, RecoveryBegun, RecoveryCancelled, RecoveryCompleted, Enabled, GroupsSet, "other",
+	}
+	write := func(t *testing.T, seed uint64, name string) string {
+		t.Helper()
 		random := rand.New(rand.NewPCG(seed, 0))
 		pick := func(of ...string) string { return of[random.IntN(len(of))] }
 		visit := func() Visit {
 			return from(time.Duration(random.Int64N(int64(1000*day))),
 				pick("", "Firefox", "Chrome", "Edge"), pick("", "Linux", "Windows"), pick("", home, cafe, abroad))
 		}
-		facts := Facts{Visit: visit(), Last: visit(), Seen: Seen{Browsers: []string{pick("", "Firefox", "Chrome")}}}
+		facts := Facts{Visit: visit(), Last: visit(), Seen: Seen{Browsers: []string{pick("", "Firefox", "Chrome")}}, Approvals: random.IntN(3)}
 		if random.IntN(4) == 0 {
 			facts.Last.At = time.Time{}
 		}
+		if from := visit(); random.IntN(4) == 0 {
+			facts.Recovery = &Recovery{from.At, now.Add(time.Duration(random.Int64N(int64(9 * day)))), from.Browser, from.System, from.Network}
+		}
 		for range random.IntN(4) {
 			facts.Passkeys = append(facts.Passkeys, Passkey{
-				Name: passkey, Synced: random.IntN(2) == 0, BackedUp: random.IntN(2) == 0, Created: visit().At, LastUsed: visit().At,
+				Name: name, Synced: random.IntN(2) == 0, BackedUp: random.IntN(2) == 0, Created: visit().At, LastUsed: visit().At,
 			})
 		}
 		for range random.IntN(20) {
-			facts.Acts = append(facts.Acts, Act{Kind(pick(string(SignedIn), string(Refused), string(CounterAnomaly), string(BackupEligibleChanged), "other")), visit(), random.IntN(4)})
+			facts.Acts = append(facts.Acts, Act{kinds[random.IntN(len(kinds))], visit(), random.IntN(4), pick("", name)})
 		}
-		text := strings.Join(write("cedar-otter-42", facts, now), "\n\n")
-		lines := strings.Split(text, "\n")
-		if len(lines) > 10 || !utf8.ValidString(text) {
-			t.Errorf("%d lines:\n%s", len(lines), text)
+		user := agent.User{Name: name, Groups: []string{name, "ops"}}
+		text := Write(user, facts, now)
+		slices.Reverse(facts.Acts)
+		if again := Write(user, facts, now); again != text {
+			t.Errorf("another order of the acts gives\n%s\ninstead of\n%s", again, text)
 		}
-		named := called(Passkey{Name: passkey})
-		for _, line := range lines {
-			if named != "" {
-				line = strings.ReplaceAll(line, " "+named, "") // a name may look like anything
-			}
+		return text
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, name string) {
+		sound(t, write(t, seed, name))
+		for line := range strings.SplitSeq(write(t, seed, "Key"), "\n") {
 			switch {
 			case line == "":
-			case !strings.HasSuffix(line, ".") && !strings.HasSuffix(line, "What is new:"):
+			case !strings.HasSuffix(line, "."):
 				t.Errorf("a line that does not end as a sentence: %q", line)
-			case strings.Contains(line, "  ") || strings.Contains(line, " .") || strings.Contains(line, " ,") || strings.Contains(line, ",,"):
+			case strings.Contains(line, "  ") || strings.Contains(line, " .") || strings.Contains(line, " ,") || strings.Contains(line, ",,") || strings.Contains(line, ".."):
 				t.Errorf("odd spacing: %q", line)
 			case clock.MatchString(strings.ReplaceAll(line, abroad, "")):
 				t.Errorf("a clock time: %q", line)
 			}
+		}
+	})
+}
+
+func TestPlain(t *testing.T) {
+	for name, want := range map[string]string{
+		"": "", " \t\n": "", "\u200b\u200d": "", "\x00\xff\ufffd": "",
+		"YubiKey 5.7 #2":               "YubiKey 5.7 #2",
+		"  two\u2028 lines\r\n":        "two lines",
+		"\u202eesrever":                "esrever",
+		"می\u200cخواهم":                "می\u200cخواهم",
+		"👩\u200d💻":                     "👩\u200d💻",
+		"a_b *c* ~d~ `e` \\":           "a\\_b \\*c\\* \\~d\\~ \\`e\\` \\\\",
+		"![x](/y) <b> &lt; &#60;":      `!\[x\](/y) \<b\> \&lt; \&#60;`,
+		"https://a.example www.b.test": `https\://a.example www\.b.test`,
+		"mailto:me@a.example":          `mailto:me\@a.example`,
+		strings.Repeat("ab", 20):       strings.Repeat("ab", 20),
+		strings.Repeat("*", 41):        strings.Repeat(`\*`, 39) + "…",
+	} {
+		if got := plain(name); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+// FuzzPlain checks that an escaped name has no mark of Markdown left, and reads as
+// the name.
+func FuzzPlain(f *testing.F) {
+	for _, name := range []string{"Key", "[a](https://b.example)", `\`, "wwwww.a.b", ":////", "*_~`<>&@", "a\u200d\x00\n b"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		got := plain(name)
+		if mark := marked.FindString(escaped.ReplaceAllString(got, " ")); mark != "" {
+			t.Errorf("%q has %q", got, mark)
+		}
+		reads := escaped.ReplaceAllStringFunc(got, func(pair string) string { return pair[1:] })
+		if n := utf8.RuneCountInString(reads); n > 40 || strings.TrimSpace(reads) != reads || strings.ContainsAny(reads, "\n\t\r") {
+			t.Errorf("%q reads %q", name, reads)
+		}
+		if again := plain(reads); again != got {
+			t.Errorf("%q reads %q, which is written %q", got, reads, again)
+		}
+		if ascii := regexp.MustCompile(`^[!-~]{1,40}$`); ascii.MatchString(name) && reads != name {
+			t.Errorf("%q reads %q", name, reads)
 		}
 	})
 }

@@ -1,0 +1,143 @@
+package mcp
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"syscall"
+)
+
+const maxHeader = 64 << 10 // bytes of an answer's header
+
+// newClient makes what sends requests to a server's URL. Its errors do not repeat
+// the URL, for many have a secret in them.
+func newClient(o Server) (*http.Client, error) {
+	allowed, err := target(o.URL, o.AllowPrivate)
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{
+		Timeout: connectTimeout,
+		// Here the name is resolved: what is checked is what is connected to.
+		Control: func(_, address string, _ syscall.RawConn) error {
+			if a, err := netip.ParseAddrPort(address); err != nil || !allowed(a.Addr()) {
+				return ErrAddress
+			}
+			return nil
+		},
+	}
+	return &http.Client{
+		Transport: &requests{o.Key, &http.Transport{
+			DialContext:            dialer.DialContext,
+			TLSHandshakeTimeout:    connectTimeout,
+			MaxResponseHeaderBytes: maxHeader,
+			DisableCompression:     true, // it could be a bomb
+			// A kept connection may be one that the other side has closed, and a POST
+			// that went into it is not safe to send again.
+			DisableKeepAlives: true,
+		}},
+		// The key and the model's words are for this server only.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+// target reads the URL and says which addresses it may lead to.
+func target(raw string, private bool) (allowed func(netip.Addr) bool, err error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" {
+		return nil, errors.New("the URL is not an absolute one")
+	}
+	if u.User != nil || u.Fragment != "" {
+		return nil, errors.New("the URL has a user or a fragment")
+	}
+	switch {
+	case u.Scheme == "https" && private:
+		allowed = netip.Addr.IsValid
+	case u.Scheme == "https":
+		allowed = public
+	case u.Scheme == "http" && private:
+		allowed = func(a netip.Addr) bool { return a.Unmap().IsLoopback() }
+	default:
+		return nil, errors.New("the URL is not https")
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	switch {
+	case err == nil && !allowed(a):
+		return nil, fmt.Errorf("%w: %s", ErrAddress, a)
+	case err != nil && u.Scheme == "http" && u.Hostname() != "localhost":
+		return nil, errors.New("the URL is not https")
+	}
+	return allowed, nil
+}
+
+// requests sends requests, and keeps what the MCP library does not say of them.
+type requests struct {
+	key       string
+	transport *http.Transport
+}
+
+func (r *requests) RoundTrip(request *http.Request) (*http.Response, error) {
+	x, ok := request.Context().Value(exchanging{}).(*exchange)
+	if !ok {
+		x = new(exchange) // nobody asks
+	}
+	request = request.Clone(request.Context())
+	request.Header.Set("User-Agent", "bio")
+	if r.key != "" {
+		request.Header.Set("Authorization", "Bearer "+r.key)
+	}
+	answer, err := r.transport.RoundTrip(request)
+	if err != nil {
+		x.set(transport(ErrUnreachable, err), false)
+		return nil, err
+	}
+	if answer.StatusCode >= 200 && answer.StatusCode < 300 {
+		x.set(nil, false)
+	} else {
+		// A server that does not know the session must say 404, and many say 400.
+		// For the library it is only a session that is gone when the body is not JSON.
+		lost := answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusBadRequest
+		x.set(fmt.Errorf("%w %d", ErrStatus, answer.StatusCode), lost && request.Header.Get("Mcp-Session-Id") != "")
+	}
+	answer.Body = &body{answer.Body, maxMessage, x}
+	return answer, nil
+}
+
+// body is an answer's body that does not go on for ever.
+type body struct {
+	io.ReadCloser
+	room int // for so many bytes
+	x    *exchange
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.room -= n; b.room < 0 {
+		n, err = 0, fmt.Errorf("%w: longer than %d bytes", ErrAnswer, maxMessage)
+		b.x.set(err, false)
+		return n, err
+	}
+	if err != nil && err != io.EOF {
+		b.x.set(transport(ErrAnswer, err), false)
+	}
+	return n, err
+}
+
+// transport is err as what, and without what the other side wrote: net/http
+// quotes an answer that it cannot read.
+func transport(what, err error) error {
+	network, ok := errors.AsType[net.Error](err)
+	if ok {
+		return fmt.Errorf("%w: %w", what, network)
+	}
+	certificate, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	if ok {
+		return fmt.Errorf("%w: %w", what, certificate)
+	}
+	return what
+}
