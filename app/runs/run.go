@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"iter"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -13,34 +13,81 @@ import (
 	"unicode/utf8"
 
 	"bio/agent"
+	"bio/agent/lines"
 )
 
-// quiet is how long a viewer waits for an event before it is given a status, so
-// that no proxy takes the stream for dead.
-const quiet = 10 * time.Second
+// joinBytes is how long a text may become by joining pieces that nobody has seen
+// yet: a model's answer is thousands of them.
+const joinBytes = 1 << 10
 
 // Run is one run of an agent for a person. Its methods may be called from
 // several goroutines.
 type Run struct {
-	id, user string
-	options  *Options
-	began    time.Time
-	cancel   func(cause error) // nil when it never started
-	reported func()            // called when the end is logged and counted; nil likewise
+	runs  *Runs
+	at    place
+	first string    // id that it was started under
+	asked time.Time // for it
+
+	// Of a run of this instance, which has an agent of its own.
+	turn   bool                    // guarded by runs.mu: it counts as busy
+	ctx    context.Context         // of the agent
+	cancel context.CancelCauseFunc // of ctx
+	begin  chan struct{}           // closed when it has a turn
+	over   chan struct{}           // closed when it has ended for its viewers
+	kept   chan struct{}           // closed when nothing of it goes on but its agent's goroutine
 
 	mu       sync.Mutex
-	events   []agent.Event // only ever appended to, so that viewers read prefixes of it unlocked
-	bytes    int           // of text and data in events
+	id       string // another than first once it turned out to be a run elsewhere
+	prompt   string
+	events   []agent.Event // those that were taken do not change, so that they are read unlocked
+	taken    int           // how many were given to viewers or to the store
+	bytes    int           // of text, data and HTML in events
 	status   string
 	sentence string
-	changed  chan struct{} // closed at the next change; nil while nobody waits for it
+	cause    error // why it ended, where that was not by its agent returning
+	complete bool  // nothing follows events
+	note     string
+	notes    int       // how many there were
+	waiting  bool      // for its turn
+	written  time.Time // when it was written down, for its agent to begin; zero before
+	ended    time.Time
+
+	// viewers are the bells of those who follow, true for those who wait for an
+	// event; armed is how many these are.
+	viewers map[chan struct{}]bool
+	armed   int
+
+	elsewhere bool // its events come from the store
+	asking    bool // a goroutine asks the store for them
 }
 
-// ID is 128 random bits or more, in lower-case base32.
-func (run *Run) ID() string { return run.id }
+func newRun(r *Runs, id string, at place, prompt string) *Run {
+	run := &Run{
+		runs: r, at: at, first: id, asked: r.options.Now(), id: id, prompt: prompt, status: Running,
+		begin: make(chan struct{}), over: make(chan struct{}), kept: make(chan struct{}),
+		viewers: make(map[chan struct{}]bool),
+	}
+	run.ctx, run.cancel = context.WithCancelCause(context.Background())
+	return run
+}
+
+// ID is 128 random bits or more, in lower-case base32. That of a run that turns
+// out to be running on another instance becomes its id there; Stop takes both.
+func (run *Run) ID() string {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	return run.id
+}
 
 // Agent is the agent's name.
-func (run *Run) Agent() string { return run.options.Name }
+func (run *Run) Agent() string { return run.at.agent }
+
+// Prompt is what the person asked for, or "".
+func (run *Run) Prompt() string {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	return run.prompt
+}
 
 // Status is "running", or how the run ended.
 func (run *Run) Status() string {
@@ -56,86 +103,11 @@ func (run *Run) Final() (status, sentence string) {
 	return run.status, run.sentence
 }
 
-// Events replays the run's events from the first and then follows, until the run
-// has ended or ctx is done. A viewer that has waited ten seconds is given the
-// last status again, or a plain one; these are not kept. A slow viewer slows
-// nobody.
-func (run *Run) Events(ctx context.Context) iter.Seq[agent.Event] {
-	return func(yield func(agent.Event) bool) {
-		timer := time.NewTimer(quiet)
-		defer timer.Stop()
-		status := agent.Event{Kind: agent.Status, Text: "Still working…"}
-		for seen := 0; ; {
-			events, changed := run.after(seen)
-			for _, event := range events {
-				if ctx.Err() != nil || !yield(event) {
-					return
-				}
-				if event.Kind == agent.Status {
-					status = event
-				}
-			}
-			seen += len(events)
-			if len(events) > 0 {
-				timer.Reset(quiet)
-				continue
-			}
-			if changed == nil {
-				return
-			}
-			select {
-			case <-changed:
-			case <-timer.C:
-				if !yield(status) {
-					return
-				}
-				timer.Reset(quiet)
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
-}
-
-// after returns the events from the seen-th on and, when there are none but more
-// may come, the channel that is closed at the next change.
-func (run *Run) after(seen int) (events []agent.Event, changed <-chan struct{}) {
+// why is what ended the run, where that was not its agent's returning.
+func (run *Run) why() error {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	if len(run.events) > seen || run.status != Running {
-		return run.events[seen:len(run.events):len(run.events)], nil
-	}
-	if run.changed == nil {
-		run.changed = make(chan struct{})
-	}
-	return nil, run.changed
-}
-
-// wake tells the waiting viewers of a change. run.mu is held.
-func (run *Run) wake() {
-	if run.changed != nil {
-		close(run.changed)
-		run.changed = nil
-	}
-}
-
-// follow runs the agent and keeps its events.
-func (run *Run) follow(ctx context.Context, a agent.Agent, in *agent.Input) error {
-	for event, err := range a.Run(ctx, in) {
-		if err != nil {
-			return err
-		}
-		if err := event.Check(); err != nil {
-			return err
-		}
-		if err := run.add(event); err != nil {
-			// The agent may not return now that it is told to stop.
-			run.end(err)
-			run.cancel(err)
-			return err
-		}
-	}
-	return nil
+	return run.cause
 }
 
 // add keeps an event, or as much of its text as there is room for with errCut.
@@ -145,28 +117,33 @@ func (run *Run) add(event agent.Event) error {
 	if run.status != Running {
 		return agent.ErrGone
 	}
-	if len(run.events) >= run.options.MaxEvents {
-		return errCut
-	}
-	room := run.options.MaxBytes - run.bytes
-	if len(event.Data) > room {
-		return errCut
-	}
-	if len(event.Data) > 0 {
+	html, _ := event.View.(HTML)
+	if event.Kind == agent.Data {
 		// A copy, for the agent may use its buffer again.
 		event.Data = bytes.ToValidUTF8(event.Data, []byte("\uFFFD"))
-		if room -= len(event.Data); room < 0 {
-			return errCut
-		}
+	} else {
+		event.Data = nil
+	}
+	room := run.runs.options.MaxBytes - run.bytes - len(event.Data) - len(html)
+	if room < 0 {
+		return errCut
 	}
 	var whole bool
 	event.Text, whole = fit(event.Text, room)
 	if !whole && (event.Kind != agent.Text || event.Text == "") {
 		return errCut
 	}
-	run.events = append(run.events, event)
-	run.bytes += len(event.Text) + len(event.Data)
-	run.wake()
+	n := len(run.events)
+	switch last := n - 1; {
+	case event.Kind == agent.Text && n > run.taken && run.events[last].Kind == agent.Text && len(run.events[last].Text)+len(event.Text) <= joinBytes:
+		run.events[last].Text += event.Text
+	case n < run.runs.options.MaxEvents:
+		run.events = append(run.events, event)
+	default:
+		return errCut
+	}
+	run.bytes += len(event.Text) + len(event.Data) + len(html)
+	run.ring(false)
 	if !whole {
 		return errCut
 	}
@@ -197,89 +174,133 @@ func fit(text string, room int) (fitted string, whole bool) {
 	return text, whole
 }
 
-// interrupt stops the run, and reports whether it was still running.
+// broken is what stands where a view could not be rendered.
+var broken = HTML("<p>This part could not be shown.</p>")
+
+// rendered returns the event with its view as HTML.
+func (run *Run) rendered(ctx context.Context, event agent.Event) agent.Event {
+	if event.Kind != agent.View {
+		event.View = nil
+		return event
+	}
+	html, err := agent.Render(ctx, event)
+	if err != nil {
+		run.runs.options.Log.LogAttrs(context.Background(), slog.LevelWarn, "a view of the agent could not be shown", append(run.names(), failure(err)...)...)
+		html = broken
+	}
+	event.View = HTML(html)
+	return event
+}
+
+// interrupt stops a run of this instance, and reports whether it was still running.
 func (run *Run) interrupt(cause error) bool {
-	interrupted := run.end(cause)
-	run.cancel(cause)
+	interrupted := run.settle(cause)
+	if interrupted {
+		run.cancel(cause)
+	}
 	return interrupted
 }
 
-// end ends the run and reports it, unless it has ended: the first cause stands,
-// and nil is success. It returns whether it did.
-func (run *Run) end(cause error) bool {
-	first := run.settle(cause)
-	if first {
-		run.report(cause)
-	}
-	return first
-}
-
-// settle is the part of end that viewers see.
+// settle ends a run of this instance for its viewers, unless it has ended: the
+// first cause stands, and nil is success. It returns whether it did.
 func (run *Run) settle(cause error) bool {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	if run.status != Running {
+	if run.status != Running || run.elsewhere {
 		return false
 	}
 	run.status, run.sentence = outcome(cause)
 	if cause == nil && !slices.ContainsFunc(run.events, func(e agent.Event) bool { return e.Kind != agent.Status }) {
 		run.sentence = "There was nothing to say."
 	}
-	run.wake()
+	run.cause, run.complete, run.waiting, run.ended = cause, true, false, run.runs.options.Now()
+	close(run.over)
+	run.ring(true)
 	return true
 }
 
-// life is what others are told of the run.
-func (run *Run) life(took time.Duration) Life {
-	return Life{
-		ID: run.id, User: run.user, Agent: run.options.Name,
-		Started: run.reported != nil, Status: run.Status(), Took: took,
+// queued tells the viewers how many wait before the run.
+func (run *Run) queued(before int) {
+	words := "Waiting: you are next."
+	if before > 0 {
+		words = fmt.Sprintf("Waiting: %d before you.", before)
+	}
+	run.tell(words, true)
+}
+
+// called tells the run that it has a turn.
+func (run *Run) called() {
+	close(run.begin)
+	run.mu.Lock()
+	waited := run.waiting
+	run.mu.Unlock()
+	if waited {
+		run.tell("Working…", false)
 	}
 }
 
-// report logs and counts the end, once, without anything of what was said.
-func (run *Run) report(cause error) {
-	status, d := run.Status(), run.options.Now().Sub(run.began)
-	level := slog.LevelInfo
-	if status == Failed || status == Cut {
-		level = slog.LevelWarn
+// tell gives the viewers a status that is not kept.
+func (run *Run) tell(words string, waiting bool) {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	if run.status != Running || run.note == words {
+		return
 	}
-	attributes := []slog.Attr{
-		slog.String("agent", run.options.Name), slog.String("run", run.id),
-		slog.String("status", status), slog.Float64("ms", float64(d.Microseconds())/1000), slog.String("user", run.user),
-	}
-	if cause != nil {
-		attributes = append(attributes, slog.String("error", cause.Error()))
-	}
-	if panicked, ok := errors.AsType[*agent.PanicError](cause); ok {
-		attributes = append(attributes, slog.String("stack", string(panicked.Stack)))
-	}
-	run.options.Log.LogAttrs(context.Background(), level, "run", attributes...)
-	if run.options.Ended != nil {
-		run.options.Ended(run.life(d))
-	}
-	if run.reported != nil {
-		run.reported()
-	}
+	run.note, run.waiting = words, waiting
+	run.notes++
+	run.ring(false)
 }
 
 // outcome says how a run ended for that cause, and what to say of it.
 func outcome(cause error) (status, sentence string) {
-	switch {
-	case cause == nil:
+	if errors.Is(cause, lines.ErrTooLong) {
+		cause = errCut
+	}
+	switch cause {
+	case nil:
 		return Done, ""
-	case cause == errCut:
+	case errCut:
 		return Cut, "Cut here: there was more than fits on the page."
-	case cause == errBusy:
+	case errBusy:
 		return Failed, "Too much is running right now. Try again in a minute."
-	case cause == errHeld:
+	case errHeld:
 		return Failed, "Your last run has not let go yet. If it stays so, tell whoever runs this place."
-	case cause == errRemoved:
+	case errStore:
+		return Failed, "This could not be started right now. Try again in a minute."
+	case errStopped:
+		return Interrupted, "Stopped."
+	case errLost:
+		return Interrupted, Crashed
+	case errRemoved:
 		return Interrupted, "Stopped, because the account was removed."
-	case cause == errClosed:
+	case errClosed:
 		return Interrupted, "Stopped, because the server is restarting. Try again in a minute."
-	case cause == errDeadline:
+	case errDeadline:
 		return Failed, "This took too long, and was ended. You can try again."
 	}
 	return Failed, "This could not be finished. You can run it again."
+}
+
+// record is the run as it is to be written down.
+func (run *Run) record() Record {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	return Record{
+		ID: run.id, UserID: run.at.user, Agent: run.at.agent, Prompt: run.prompt,
+		Status: run.status, Sentence: run.sentence,
+	}
+}
+
+// names say in the log which run it is.
+func (run *Run) names() []slog.Attr {
+	return []slog.Attr{slog.String("agent", run.at.agent), slog.String("run", run.ID()), slog.String("user", run.at.user)}
+}
+
+// failure says in the log what went wrong.
+func failure(err error) []slog.Attr {
+	attributes := []slog.Attr{slog.String("error", err.Error())}
+	if panicked, ok := errors.AsType[*agent.PanicError](err); ok {
+		attributes = append(attributes, slog.String("stack", string(panicked.Stack)))
+	}
+	return attributes
 }

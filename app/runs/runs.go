@@ -1,6 +1,10 @@
-// Package runs runs the agent for people. A run is detached from the request
-// that started it: it has its own deadline, keeps its events, and any number of
-// viewers replay them from the start and follow, each at its own pace.
+// Package runs runs agents for people. A run is detached from the request that
+// started it: it waits for its turn, has its own deadline, keeps its events in
+// memory and in the store, and any number of viewers replay them from the start
+// and follow, each at its own pace, here or on another instance of the same
+// installation.
+//
+// There is one run for each person and agent at a time.
 package runs
 
 import (
@@ -17,11 +21,12 @@ import (
 	"time"
 
 	"bio/agent"
+	"bio/app/audit"
 )
 
 // How a run is or how it ended.
 const (
-	Running     = "running"
+	Running     = "running" // or waiting for its turn
 	Done        = "done"
 	Failed      = "failed"      // the agent failed, took too long, or could not start
 	Interrupted = "interrupted" // stopped from outside
@@ -31,186 +36,290 @@ const (
 // Why a run ended otherwise than by its agent returning. Only the log shows them.
 var (
 	errBusy     = errors.New("too many are running")
-	errHeld     = errors.New("this person's last run has not stopped yet")
+	errHeld     = errors.New("this person's last run of the agent has not stopped yet")
 	errClosed   = errors.New("shutting down")
 	errRemoved  = errors.New("the account was removed")
+	errStopped  = errors.New("the person stopped it")
+	errLost     = errors.New("it was ended or replaced from elsewhere")
 	errCut      = errors.New("more output than is kept")
 	errDeadline = errors.New("the deadline passed")
 	errExit     = errors.New("the agent ended its goroutine")
+	errStore    = errors.New("it could not be written down")
 )
 
-// Life is what is told of a run when it starts and when it ends.
-type Life struct {
-	ID, User, Agent string // User is its id
-	Started         bool   // false: it was refused, and has only an end
-	Status          string
-	Took            time.Duration
+// Named is an agent and the name that people, the log and metrics know it by.
+type Named struct {
+	Name  string // [a-z0-9-]{1,32}, unique
+	Agent agent.Agent
 }
 
-// Options are what runs are made of. All are required but Started and Ended.
+// Ask is what someone asks for.
+type Ask struct {
+	Agent       string // its name; "" for all
+	Prompt      string
+	TraceParent string       // see agent.Input
+	Client      audit.Client // where from
+	Session     string       // session id, of which the trail keeps the ref
+}
+
+// Life is what is told of a run when it begins and when it has ended.
+type Life struct {
+	ID, User, Agent string // User is its id
+	Started         bool   // false: its agent did not run, and it has only an end
+	Status          string
+	Took            time.Duration // from the agent's start
+}
+
+// Options are what runs are made of. All are required but Memory, Queue, Began
+// and Ended.
 type Options struct {
-	Agent     agent.Agent
-	Name      string        // of the agent, for pages, log and metrics
-	Timeout   time.Duration // of one run
-	Max       int           // running at once, all people together
-	MaxEvents int           // kept of one run
-	MaxBytes  int           // of text and data kept of one run
-	Keep      int           // people whose last run is kept after it has ended
+	Agents    []Named // in the order of the page
+	Store     Store
+	Memory    func(userID, agentName string) agent.Memory
+	Timeout   time.Duration // of one run, from its agent's start
+	Max       int           // running at once, of all people and agents
+	Queue     int           // that wait while so many run
+	MaxEvents int           // of one run; pieces of text that come close together are one
+	MaxBytes  int           // of text, data and HTML of one run
+	Keep      int           // runs that are kept in memory after they have ended
 	Now       func() time.Time
 	Log       *slog.Logger
-	Started   func(Life) // called once before every run that is not refused; must not call Runs
-	Ended     func(Life) // called once at the end of every run, refused ones too
+	Began     func(Life) // called once when a run is written down; must not call Runs
+	Ended     func(Life) // called once when the end of a run is written down, and for those that did not begin
 }
 
 func (o Options) check() {
-	if o.Agent == nil || o.Name == "" || o.Timeout <= 0 || o.Max <= 0 || o.MaxEvents <= 0 ||
+	if len(o.Agents) == 0 || o.Store == nil || o.Timeout <= 0 || o.Max <= 0 || o.Queue < 0 || o.MaxEvents <= 0 ||
 		o.MaxBytes <= 0 || o.Keep <= 0 || o.Now == nil || o.Log == nil {
 		panic("runs: an option is missing")
 	}
+	names := map[string]bool{}
+	for _, a := range o.Agents {
+		if a.Agent == nil || a.Name == "" || len(a.Name) > 32 || strings.Trim(a.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || names[a.Name] {
+			panic(fmt.Sprintf("runs: no agent can be called %q", a.Name))
+		}
+		names[a.Name] = true
+	}
 }
 
-// Runs holds what runs now and the last run of each person.
+// place is where there is one run at a time.
+type place struct{ user, agent string }
+
+// Runs holds what runs now and the last runs that were looked at.
 type Runs struct {
 	options Options
-	agent   agent.Agent // guarded
+	agents  []Named // guarded
+	patient time.Duration
 
 	mu     sync.Mutex
 	closed bool
-	// active is by user id the run whose agent has not let go of its goroutine.
-	// One that ignores its deadline stays here, so that it counts against Max
-	// and its person cannot pile up more.
-	active map[string]*Run
-	last   map[string]*list.Element // by user id, of recent
-	recent *list.List               // of *Run, the latest looked at in front
+	// active has the runs of which something goes on here: they wait, their agent
+	// has not let go of its goroutine, or their end is not yet in the store.
+	active map[place]*Run
+	busy   int    // runs that have a turn: one that ignores its deadline keeps it
+	queue  []*Run // that wait for one, in order
+	last   map[place]*list.Element
+	recent *list.List // of *Run, the latest looked at in front
 
-	reports sync.WaitGroup // the runs that started and are not yet logged; none is added once closed
+	lives sync.WaitGroup // of active runs; none is added once closed
+	cut   context.Context
+	end   context.CancelFunc // of cut: Close waits no longer
 }
 
 // New makes Runs. It panics when an option is missing.
 func New(o Options) *Runs {
 	o.check()
-	return &Runs{
+	r := &Runs{
 		options: o,
-		agent:   agent.Chain(o.Agent, agent.Guard(0)), // the run's own context has the deadline
-		active:  make(map[string]*Run),
-		last:    make(map[string]*list.Element),
+		// As long as a full queue takes when every run takes its time.
+		patient: o.Timeout * time.Duration(1+(o.Queue+o.Max-1)/o.Max),
+		active:  make(map[place]*Run),
+		last:    make(map[place]*list.Element),
 		recent:  list.New(),
 	}
+	for _, a := range o.Agents {
+		// A run's own context has the deadline.
+		r.agents = append(r.agents, Named{a.Name, agent.Chain(a.Agent, agent.Guard(0))})
+	}
+	r.cut, r.end = context.WithCancel(context.Background())
+	return r
 }
 
-// Start starts a run for the user, or returns the one that is running for them.
-// A run that cannot start now, because too many run or the server is shutting
-// down, has ended already and says so in Final.
-func (r *Runs) Start(user agent.User, prompt string) *Run {
-	run, ctx, refusal := r.admit(user)
-	switch {
-	case refusal != nil:
-		run.report(refusal)
-		return run
-	case ctx == nil:
-		return run
+// Start starts a run of each agent that is asked for, in their order, or takes
+// the one that is running for the user. Nothing is waited for: a run may wait for
+// its turn, and one that turns out to be running on another instance becomes that
+// one. A run that cannot be, because too many wait or the server is shutting down,
+// has ended already and says so in Final.
+func (r *Runs) Start(user agent.User, in Ask) []*Run {
+	var all []*Run
+	for _, a := range r.agents {
+		if in.Agent == "" || in.Agent == a.Name {
+			all = append(all, r.start(a, user, in))
+		}
 	}
-	in := &agent.Input{RunID: run.id, User: user, Prompt: prompt}
-	// The deadline ends the run for its viewers whatever the agent does.
-	stop := context.AfterFunc(ctx, func() { run.end(context.Cause(ctx)) })
-	go func() {
-		err := errExit
-		defer func() {
-			stop()
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
-			r.release(run, err)
-			run.cancel(nil)
-		}()
-		err = run.follow(ctx, r.agent, in)
-	}()
+	return all
+}
+
+func (r *Runs) start(a Named, user agent.User, in Ask) *Run {
+	r.mu.Lock()
+	at := place{user.ID, a.Name}
+	old := r.active[at]
+	if old != nil && old.Status() == Running {
+		r.mu.Unlock()
+		return old
+	}
+	run := newRun(r, strings.ToLower(rand.Text()), at, strings.ToValidUTF8(in.Prompt, "\uFFFD"))
+	r.remember(run)
+	refusal := r.refusal(old)
+	if refusal == nil {
+		r.enter(run)
+	} else {
+		run.settle(refusal)
+	}
+	r.mu.Unlock()
+	if refusal == nil {
+		go r.live(run, old, a.Agent, user, in)
+	} else {
+		r.report(run)
+	}
 	return run
 }
 
-// admit makes the user's new run and the context to run it in. Without a
-// context, the run is the one that is running, or was refused.
-func (r *Runs) admit(user agent.User) (run *Run, ctx context.Context, refusal error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	active := r.active[user.ID]
+// refusal says why there cannot be a run after old, the one that is active in its
+// place. r.mu is held.
+func (r *Runs) refusal(old *Run) error {
 	switch {
-	case active != nil && active.Status() == Running:
-		return active, nil, nil
 	case r.closed:
-		refusal = errClosed
-	case active != nil:
-		refusal = errHeld
-	case len(r.active) >= r.options.Max:
-		refusal = errBusy
+		return errClosed
+	case old != nil && old.turn:
+		return errHeld
+	case r.busy >= r.options.Max && len(r.queue) >= r.options.Queue:
+		return errBusy
 	}
-	run = &Run{
-		id: strings.ToLower(rand.Text()), options: &r.options, user: user.ID,
-		began: r.options.Now(), status: Running,
-	}
-	r.remember(run)
-	if refusal != nil {
-		run.settle(refusal)
-		return run, nil, refusal
-	}
-	r.active[user.ID] = run
-	r.reports.Add(1)
-	run.reported = r.reports.Done
-	// Here, before anyone else can find the run and end it.
-	if r.options.Started != nil {
-		r.options.Started(run.life(0))
-	}
-	cancellable, cancel := context.WithCancelCause(context.Background())
-	ctx, stopTimer := context.WithTimeoutCause(cancellable, r.options.Timeout, errDeadline)
-	run.cancel = func(cause error) {
-		cancel(cause)
-		stopTimer()
-	}
-	return run, ctx, nil
+	return nil
 }
 
-// remember makes run the last of its person, and forgets what is too much. r.mu
-// is held.
+// enter makes run the active one of its place, with a turn or in the queue. r.mu is
+// held.
+func (r *Runs) enter(run *Run) {
+	r.active[run.at] = run
+	r.lives.Add(1)
+	r.queue = append(r.queue, run)
+	if r.busy < r.options.Max {
+		r.next()
+	} else {
+		run.queued(len(r.queue) - 1)
+	}
+}
+
+// leave takes a run that has ended out of the queue, or takes its turn from it,
+// and gives that to the next. r.mu is held.
+func (r *Runs) leave(run *Run) {
+	if i := slices.Index(r.queue, run); i >= 0 {
+		r.queue = slices.Delete(r.queue, i, i+1)
+		r.tell()
+	}
+	if run.turn {
+		run.turn = false
+		r.busy--
+		r.next()
+	}
+}
+
+// next gives the turns that are free to those who wait. r.mu is held.
+func (r *Runs) next() {
+	for len(r.queue) > 0 && r.busy < r.options.Max {
+		run := r.queue[0]
+		r.queue = slices.Delete(r.queue, 0, 1)
+		r.busy++
+		run.turn = true
+		run.called()
+		r.tell()
+	}
+}
+
+// tell says to those who wait how many are before them. r.mu is held.
+func (r *Runs) tell() {
+	for i, run := range r.queue {
+		run.queued(i)
+	}
+}
+
+// remember makes run the last of its place, and forgets what is too much. r.mu is
+// held.
 func (r *Runs) remember(run *Run) {
-	if old := r.last[run.user]; old != nil {
+	if old := r.last[run.at]; old != nil {
 		r.recent.Remove(old)
 	}
-	r.last[run.user] = r.recent.PushFront(run)
+	r.last[run.at] = r.recent.PushFront(run)
 	r.trim()
 }
 
 // trim forgets the ended runs that were looked at longest ago, beyond Keep. The
-// latest and those that are running stay; Max bounds them. r.mu is held.
+// latest and those that are active stay; Max and Queue bound them. r.mu is held.
 func (r *Runs) trim() {
 	for element := r.recent.Back(); element != r.recent.Front() && r.recent.Len() > r.options.Keep; {
 		run, previous := element.Value.(*Run), element.Prev()
-		if r.active[run.user] != run {
+		if r.active[run.at] != run {
 			r.recent.Remove(element)
-			delete(r.last, run.user)
+			delete(r.last, run.at)
 		}
 		element = previous
 	}
 }
 
-// release ends the run, whose agent has let go of its goroutine. Both happen at
-// once for Start, so that its person can start the next as soon as it has ended.
-func (r *Runs) release(run *Run, cause error) {
-	r.mu.Lock()
-	delete(r.active, run.user)
-	first := run.settle(cause)
-	r.trim()
-	r.mu.Unlock()
-	if first {
-		run.report(cause)
+// Last returns the last run of each agent for the person, in the order of
+// Options.Agents, running or ended; none where there was none. What the store
+// cannot say now is logged.
+func (r *Runs) Last(ctx context.Context, userID string) []*Run {
+	settled := r.settled(userID)
+	records, err := r.options.Store.LastRuns(ctx, userID)
+	if err != nil && ctx.Err() == nil {
+		r.options.Log.Error("the last runs are not known", "user", userID, "error", err)
 	}
-}
-
-// Last returns the person's last run, running or ended; nil when there is none,
-// or it was too long ago to be kept.
-func (r *Runs) Last(userID string) *Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	element := r.last[userID]
+	var all []*Run
+	for _, a := range r.agents {
+		at := place{userID, a.Name}
+		run := r.known(at)
+		for _, kept := range records {
+			switch {
+			case kept.Agent != a.Name:
+			case run == nil || run == settled[a.Name] && run.olderThan(kept):
+				run = newRun(r, kept.ID, at, kept.Prompt)
+				run.moveTo(kept)
+				r.remember(run)
+			default:
+				run.observe(kept)
+			}
+		}
+		if run != nil {
+			all = append(all, run)
+		}
+	}
+	return all
+}
+
+// settled are the runs of which nothing goes on here, by agent: the store may know
+// of later ones.
+func (r *Runs) settled(userID string) map[string]*Run {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := map[string]*Run{}
+	for _, a := range r.agents {
+		at := place{userID, a.Name}
+		if run := r.known(at); run != nil && r.active[at] != run {
+			all[a.Name] = run
+		}
+	}
+	return all
+}
+
+// known is what is in memory of a place, or nil, and is kept longer for it. r.mu is
+// held.
+func (r *Runs) known(at place) *Run {
+	element := r.last[at]
 	if element == nil {
 		return nil
 	}
@@ -218,38 +327,97 @@ func (r *Runs) Last(userID string) *Run {
 	return element.Value.(*Run)
 }
 
-// Forget stops and drops what there is of a person whose account was removed.
-func (r *Runs) Forget(userID string) {
-	r.mu.Lock()
-	active := r.active[userID]
-	if element := r.last[userID]; element != nil {
-		r.recent.Remove(element)
-		delete(r.last, userID)
+// Stop stops a run of the person: one that is here at once, one on another
+// instance within some three seconds. ErrNone when they have none of that id that
+// is running.
+func (r *Runs) Stop(ctx context.Context, userID, runID string) error {
+	for _, run := range r.of(userID) {
+		if run.first != runID {
+			continue
+		}
+		if run.interrupt(errStopped) {
+			return nil
+		}
+		runID = run.ID()
 	}
-	r.mu.Unlock()
-	if active != nil {
-		active.interrupt(errRemoved)
+	return r.options.Store.AskToStop(ctx, userID, runID)
+}
+
+// of returns what is in memory of the person.
+func (r *Runs) of(userID string) (all []*Run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.agents {
+		at := place{userID, a.Name}
+		if run := r.active[at]; run != nil {
+			all = append(all, run)
+		}
+		if run := r.known(at); run != nil {
+			all = append(all, run)
+		}
+	}
+	return all
+}
+
+// Forget stops and drops what there is here of a person whose account was removed.
+func (r *Runs) Forget(userID string) {
+	for _, run := range r.of(userID) {
+		run.interrupt(errRemoved)
+		r.mu.Lock()
+		r.drop(run)
+		r.mu.Unlock()
 	}
 }
 
+// drop forgets a run. r.mu is held.
+func (r *Runs) drop(run *Run) {
+	if element := r.last[run.at]; element != nil && element.Value == run {
+		r.recent.Remove(element)
+		delete(r.last, run.at)
+	}
+}
+
+// Wait waits until the runs of which something goes on here, now, have ended and
+// their ends are written down, or ctx is done: then it returns its cause.
+func (r *Runs) Wait(ctx context.Context) error {
+	r.mu.Lock()
+	active := slices.Collect(maps.Values(r.active))
+	r.mu.Unlock()
+	for _, run := range active {
+		select {
+		case <-run.kept:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
 // Close lets nothing new start, waits for what is running until ctx is done, and
-// then interrupts it. It returns an error that wraps ctx's when it interrupted
-// any. When it returns, every run has ended for its viewers; an agent that
-// ignores its context may still hold its goroutine.
+// then interrupts the rest, in the store too, and returns an error that says how
+// many. What waits for its turn does not wait longer, nor does who follows a run of
+// another instance. When it returns, every run has been reported; the goroutine of
+// an agent that ignores its context may live on.
 func (r *Runs) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
+	waiting := slices.Clone(r.queue)
 	r.mu.Unlock()
-	reported := make(chan struct{})
+	for _, run := range waiting {
+		run.interrupt(errClosed)
+	}
+	ended := make(chan struct{})
 	go func() {
-		r.reports.Wait()
-		close(reported)
+		r.lives.Wait()
+		close(ended)
 	}()
 	select {
-	case <-reported:
+	case <-ended:
+		r.end()
 		return nil
 	case <-ctx.Done():
 	}
+	r.end()
 	r.mu.Lock()
 	active := slices.Collect(maps.Values(r.active))
 	r.mu.Unlock()
@@ -259,7 +427,7 @@ func (r *Runs) Close(ctx context.Context) error {
 			interrupted++
 		}
 	}
-	<-reported
+	<-ended
 	if interrupted > 0 {
 		return fmt.Errorf("runs: interrupted %d: %w", interrupted, context.Cause(ctx))
 	}

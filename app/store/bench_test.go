@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"bio/agent"
 	"bio/app/account"
 	"bio/app/audit"
+	"bio/app/runs"
 )
 
 func benchDB(b *testing.B) *DB {
@@ -249,4 +251,65 @@ func BenchmarkOpen(b *testing.B) {
 			b.StartTimer()
 		}
 	})
+}
+
+// BenchmarkKeepEvents is what the store costs an agent's events: an operation is a
+// durable commit of that many, of a few words each.
+func BenchmarkKeepEvents(b *testing.B) {
+	for _, n := range []int{0, 16, 256} {
+		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
+			db := benchDB(b)
+			user := benchUser(b, db).UserID
+			events := slices.Repeat([]agent.Event{{Text: "a few words of text, as a model says them in 250 ms"}}, n)
+			r := runOf(user, "brief", "1")
+			if _, err := db.StartRun(b.Context(), r, time.Now(), r.Entry()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			from := 0
+			for b.Loop() {
+				if _, err := db.KeepEvents(b.Context(), r.ID, from, events); err != nil {
+					b.Fatal(err)
+				}
+				from += n
+			}
+		})
+	}
+}
+
+// BenchmarkRun is the whole of a short run in the store: it takes the place of the
+// one before, and ends with two events.
+func BenchmarkRun(b *testing.B) {
+	db := benchDB(b)
+	user := benchUser(b, db).UserID
+	events := []agent.Event{{Kind: agent.Status, Text: "Looking around…"}, {Text: "All is well."}}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		r := runOf(user, "brief", strconv.Itoa(i))
+		_, err := db.StartRun(b.Context(), r, time.Now(), r.Entry())
+		if err == nil {
+			err = db.EndRun(b.Context(), r.ID, 0, events, runs.Done, "", r.Entry())
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkLastRuns is what every signed-in page asks.
+func BenchmarkLastRuns(b *testing.B) {
+	db := benchDB(b)
+	user := benchUser(b, db).UserID
+	for _, name := range []string{"brief", "chat"} {
+		r := runOf(user, name, name)
+		if _, err := db.StartRun(b.Context(), r, time.Now(), r.Entry()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if all, err := db.LastRuns(b.Context(), user); err != nil || len(all) != 2 {
+			b.Fatal(all, err)
+		}
+	}
 }

@@ -166,6 +166,15 @@ func checkInvariants(t interface {
 		"users without a passkey":                        "SELECT id FROM users WHERE NOT EXISTS (SELECT 1 FROM credentials WHERE user_id = users.id AND effective_at IS NULL)",
 		"sessions of a disabled account":                 "SELECT sessions.id FROM sessions JOIN users ON users.id = user_id WHERE disabled_at IS NOT NULL",
 		"sessions of a passkey that waits, or another's": "SELECT sessions.id FROM sessions JOIN credentials ON ref = credential WHERE effective_at IS NOT NULL OR credentials.user_id <> sessions.user_id",
+		"runs that did not begin once, or ended otherwise than they are": `SELECT id FROM runs WHERE 1 <> (SELECT count(*) FROM trail_payloads
+JOIN trail_leaves USING (idx) WHERE kind = 'run.started' AND payload ->> '$.detail.run' = runs.id AND trail_payloads.actor = user_id)
+OR (status <> 'running') <> (SELECT count(*) FROM trail_payloads JOIN trail_leaves USING (idx)
+WHERE kind = 'run.ended' AND payload ->> '$.detail.run' = runs.id AND payload ->> '$.reason' = status)`,
+		"runs that began, did not end, and are gone": `SELECT payload ->> '$.detail.run' FROM trail_payloads JOIN trail_leaves USING (idx)
+WHERE kind IN ('run.started', 'run.ended') AND payload ->> '$.detail.run' IS NOT NULL AND payload ->> '$.detail.run' NOT IN (SELECT id FROM runs)
+GROUP BY 1 HAVING count(*) <> 2`,
+		"runs that have ended and have no time of it": "SELECT id FROM runs WHERE (status = 'running') <> (ended_at IS NULL)",
+		"runs that lack an event":                     "SELECT run_id FROM run_events GROUP BY run_id HAVING count(*) <> max(idx) + 1",
 		"passkeys that wait without a link that was used": `SELECT ref FROM credentials WHERE effective_at IS NOT NULL
 AND user_id NOT IN (SELECT user_id FROM recoveries WHERE used_at IS NOT NULL)`,
 	} {

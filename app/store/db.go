@@ -1,8 +1,9 @@
-// Package store keeps users, passkeys, sessions, invitations and the trail in
-// an SQLite database. Reads use a pool of connections that cannot write; every
-// change goes through one writer, which joins what waits into one durable
-// transaction. A method that changes something takes the audit entries of the
-// act and appends them in that same transaction: no act without its record.
+// Package store keeps users, passkeys, sessions, invitations, runs, what agents
+// remember and the trail in an SQLite database. Reads use a pool of connections
+// that cannot write; every change goes through one writer, which joins what waits
+// into one durable transaction. A method that changes something takes the audit
+// entries of the act and appends them in that same transaction: no act without its
+// record.
 package store
 
 import (
@@ -128,7 +129,7 @@ func (db *DB) openReads(ctx context.Context, path string) (err error) {
 	db.stmts = map[string]*sql.Stmt{}
 	for _, query := range []string{
 		sqlVersion, sqlUser, sqlCredential, sqlCredentials, sqlWaiting, sqlSession, sqlSessions, sqlInvitation, sqlRecovery,
-		sqlTrail, sqlTrailSize, sqlHashes, sqlMilestones,
+		sqlTrail, sqlTrailSize, sqlHashes, sqlMilestones, sqlLastRuns, sqlRun, sqlRunEvents, sqlRemembered,
 	} {
 		if db.stmts[query], err = db.reads.PrepareContext(ctx, query); err != nil {
 			return err

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"bio/agent"
 	"bio/app/account"
 	"bio/app/audit"
+	"bio/app/runs"
 	"bio/app/session"
 	"bio/app/store/trailtest"
 )
@@ -47,6 +49,30 @@ func (p *person) signIn(t testing.TB, db *DB, c *clock, seed string) {
 	s.Session.Client = p.Session.Client
 	must[SignedIn](t)(db.SignIn(t.Context(), s, p.entry(audit.SignedIn, s.Session)))
 	p.sessions, p.kinds = append(p.sessions, s.Session.ID), append(p.kinds, audit.SignedIn)
+}
+
+// work lets an agent do something for them, and keep something of them.
+func (p *person) work(t testing.TB, db *DB, c *clock, seed string) {
+	t.Helper()
+	r := runOf(p.User.ID, "brief", seed)
+	r.Prompt = string(fmt.Appendf(nil, "%x", sum("prompt", seed)))
+	started(t, db, c, r)
+	said, shown, kept, key := sum("said", seed), sum("shown", seed), sum("kept", seed), fmt.Sprintf("%x", sum("key", seed))
+	events := []agent.Event{{Text: fmt.Sprintf("%x", said)}, {Kind: agent.View, View: runs.HTML(fmt.Sprintf("<p>%x</p>", shown))}}
+	if _, err := db.KeepEvents(t.Context(), r.ID, 0, events); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Memory(p.User.ID, "brief").Put(t.Context(), key, kept); err != nil {
+		t.Fatal(err)
+	}
+	p.kinds = append(p.kinds, audit.RunStarted)
+	if p.also == nil {
+		p.also = map[string][]byte{}
+	}
+	maps.Copy(p.also, map[string][]byte{
+		"prompt " + seed: sum("prompt", seed), "run " + seed: []byte(r.ID), "what was said " + seed: said, "view " + seed: shown,
+		"memory " + seed: kept, "key of memory " + seed: []byte(key),
+	})
 }
 
 // traces are how the person may be known, but by the key of their pseudonyms.
@@ -123,13 +149,19 @@ func TestEraseUser(t *testing.T) {
 		}
 	}
 	gone, stays := people[17], people[18]
+	for _, p := range []*person{gone, stays} {
+		p.work(t, server, c, "first-of-"+p.Names[0])
+	}
+	ended(t, server, must[[]runs.Record](t)(server.LastRuns(ctx, gone.User.ID))[0], 2)
+	gone.kinds = append(gone.kinds, audit.RunEnded)
+	gone.work(t, server, c, "second-of-"+gone.Names[0]) // the first goes for it
 	refused := gone.entry(audit.SignInRefused, session.Session{})
 	refused.Actor = gone.User.ID
 	if err := recorded(server, refused); err != nil {
 		t.Fatal(err)
 	}
 	waits := begin(t, server, c, gone.Names[0], "waits")
-	gone.also = map[string][]byte{"link": link("waits"), "id of what waits": waits.ID, "ref of what waits": []byte(refOf("waits"))}
+	maps.Copy(gone.also, map[string][]byte{"link": link("waits"), "id of what waits": waits.ID, "ref of what waits": []byte(refOf("waits"))})
 	// The server has what it read in its caches.
 	if _, _, err := server.Credential(ctx, gone.Credential.ID); err != nil {
 		t.Fatal(err)
@@ -177,6 +209,7 @@ func TestEraseUser(t *testing.T) {
 	}
 	equal(t, kinds, gone.kinds)
 	equal(t, server.count(t, "SELECT count(*) FROM recoveries"), 0)
+	equal(t, server.count(t, "SELECT count(*) FROM runs")+server.count(t, "SELECT count(*) FROM run_events")+server.count(t, "SELECT count(*) FROM memory"), 1+2+1)
 
 	// Another person is as before.
 	equal(t, must[[]audit.Record](t)(server.Trail(ctx, stays.User.ID, 0, 100)), recordsBefore)
@@ -214,6 +247,7 @@ func TestEraseMany(t *testing.T) {
 	for i := range 150 {
 		p := newPerson(t, server, c, fmt.Sprint(i))
 		people = append(people, p)
+		p.work(t, server, c, fmt.Sprintf("of-%d-", i))
 		if i >= 10 {
 			people[i*7%(i-5)].signIn(t, server, c, fmt.Sprintf("in %d", i))
 		}

@@ -17,8 +17,10 @@ import (
 	"syscall"
 	"testing"
 
+	"bio/agent"
 	"bio/app/account"
 	"bio/app/audit"
+	"bio/app/runs"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -308,6 +310,16 @@ func TestQueryPlans(t *testing.T) {
 		must[SteppedUp](t)(db.StepUp(ctx, up, steppedUp))
 		asks = up.Session.ID
 	}
+	first := started(t, db, c, runOf(r.User.ID, "brief", "1"))
+	ended(t, db, first, 0, agent.Event{Text: "a"})
+	second := started(t, db, c, runOf(r.User.ID, "brief", "2"))
+	_, err = db.KeepEvents(ctx, second.ID, 0, nil)
+	err1 = db.AskToStop(ctx, r.User.ID, second.ID)
+	_, err2 = db.InterruptRuns(ctx, c.Now().Add(runs.Stale), runs.Crashed)
+	m := db.Memory(r.User.ID, "brief")
+	if err := errors.Join(err, err1, err2, m.Put(ctx, "a", nil), m.Delete(ctx, "a")); err != nil {
+		t.Fatal(err)
+	}
 	waits := begin(t, db, c, "maple-1", "6")
 	c.Advance(day)
 	must[SignedIn](t)(db.SignIn(ctx, signIn("7", waits, c.Now()), signedIn("7")))
@@ -323,12 +335,12 @@ func TestQueryPlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What a page shows is prepared.
-	for _, text := range []string{sqlSessions, sqlCredentials, sqlWaiting, sqlRecovery} {
+	for _, text := range []string{sqlSessions, sqlCredentials, sqlWaiting, sqlRecovery, sqlLastRuns, sqlRun, sqlRunEvents} {
 		if db.stmts[text] == nil {
 			t.Errorf("not prepared: %s", text)
 		}
 	}
-	texts := map[string]bool{sqlMilestones: true, sqlEntries: true, sqlUsers: true, sqlCrowded: true, sqlCountSessions: true, sqlDeleteOldest: true}
+	texts := map[string]bool{sqlMilestones: true, sqlEntries: true, sqlUsers: true, sqlMemoryKeys: true, sqlCrowded: true, sqlCountSessions: true, sqlDeleteOldest: true}
 	for text := range db.stmts {
 		texts[text] = true
 	}
@@ -344,12 +356,14 @@ func TestQueryPlans(t *testing.T) {
 		sqlCountCredentials, sqlOwned, sqlRenameCredential, sqlDeleteCredential, sqlDeleteCredentialSessions, sqlDeleteOtherSessions, sqlNameTaken, sqlRenameUser,
 		sqlRecovery, sqlOfferRecovery, sqlUseRecovery, sqlCancelRecovery, sqlCompleteRecovery, sqlDeleteUserRecovery,
 		sqlSuggested, sqlUserNamed, sqlSetDisabled, sqlSetGroups, sqlAnySessions, sqlOtherOwner,
+		sqlRunAt, sqlInsertRun, sqlDeleteRun, sqlDeleteRunEvents, sqlBeat, sqlInsertEvent, sqlEndRun, sqlStopRun, sqlStaleRuns, sqlInterruptRun,
+		sqlMemorySize, sqlRemember, sqlForgetKey, sqlDeleteUserRunEvents, sqlDeleteUserRuns, sqlDeleteUserMemory,
 	} {
 		if !texts[text] {
 			t.Errorf("not prepared: %s", text)
 		}
 	}
-	if len(texts) < 60 {
+	if len(texts) < 80 {
 		t.Fatalf("only %d statements", len(texts))
 	}
 	for text := range texts {
@@ -368,7 +382,7 @@ func TestQueryPlans(t *testing.T) {
 			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
 				t.Fatal(err)
 			}
-			if text == sqlMilestones && !strings.Contains(detail, "trail_leaves_milestones") {
+			if text == sqlMilestones && !strings.Contains(detail, "trail_leaves_milestones") || text == sqlStaleRuns && parent == 0 && strings.Contains(detail, " runs ") && !strings.Contains(detail, "runs_running") {
 				t.Errorf("%s\n%s", text, detail)
 			}
 			if strings.HasPrefix(detail, "SCAN") && !whole[text] && detail != "SCAN CONSTANT ROW" && !strings.Contains(detail, "VIRTUAL TABLE") ||

@@ -19,9 +19,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"bio/agent"
 	"bio/app/account"
 	"bio/app/audit"
 	"bio/app/passkey"
+	"bio/app/runs"
 	"bio/app/session"
 	"bio/app/store/trailtest"
 )
@@ -779,6 +781,7 @@ func TestNoActWithoutRecord(t *testing.T) {
 	asks, ownerAsks := opened(t, db, c, "asks", r.Credential), opened(t, db, c, "owner asks", owner.Credential)
 	begin(t, db, c, "cedar-1", "waits for 1")
 	offer(t, db, c, "cedar-owner", "offered")
+	running, stale := started(t, db, c, runOf(r.User.ID, "brief", "1")), started(t, db, c, runOf(r.User.ID, "chat", "2"))
 	user := func(_ account.User, err error) error { return err }
 	up := func(act Act, more ...audit.Entry) func() error {
 		return func() error {
@@ -805,6 +808,21 @@ func TestNoActWithoutRecord(t *testing.T) {
 		"expire":   func() error { _, err := db.ExpireSessions(ctx, 0); return err },
 		"invite": func() error {
 			return db.Invite(ctx, account.Invitation{TokenHash: []byte("hash")}, audit.Entry{Kind: audit.InvitationMade})
+		},
+		"start a run": func() error {
+			_, err := db.StartRun(ctx, runOf(owner.User.ID, "brief", "3"), c.Now(), running.Entry())
+			return err
+		},
+		"replace a run": func() error {
+			_, err := db.StartRun(ctx, runOf(r.User.ID, "chat", "4"), c.Now().Add(time.Second), stale.Entry())
+			return err
+		},
+		"end a run": func() error {
+			return db.EndRun(ctx, running.ID, 0, []agent.Event{{Text: "a"}}, runs.Done, "", running.Entry())
+		},
+		"interrupt runs": func() error {
+			_, err := db.InterruptRuns(ctx, c.Now().Add(time.Second), runs.Crashed)
+			return err
 		},
 		"record": func() error { return recorded(db, audit.Entry{Kind: audit.SignInRefused}) },
 		"add": func() error {

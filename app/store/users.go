@@ -95,11 +95,11 @@ type Erasure struct {
 	LastOwner bool // even if nobody else is an owner
 }
 
-// EraseUser removes the user with passkeys, sessions and all that the trail says of
-// them but the leaves, and appends the entry, whose Subject becomes the user. It
-// returns the user as it was; account.ErrNotFound when there is none,
-// account.ErrLastOwner. When clean is false, a reader holds what was erased in the
-// WAL: it goes with the next ExpireSessions.
+// EraseUser removes the user with passkeys, sessions, runs, what agents keep of
+// them, and all that the trail says of them but the leaves, and appends the entry,
+// whose Subject becomes the user. It returns the user as it was;
+// account.ErrNotFound when there is none, account.ErrLastOwner. When clean is false,
+// a reader holds what was erased in the WAL: it goes with the next ExpireSessions.
 func (db *DB) EraseUser(ctx context.Context, e Erasure, entry audit.Entry) (u account.User, clean bool, err error) {
 	err = db.write(ctx, func(t *tx) error {
 		if u, err = userNamed(t, e.Name); err != nil {
@@ -166,7 +166,10 @@ func removeUser(t *tx, id string, entry audit.Entry) (ended []string, err error)
 		return nil, err
 	}
 	ended, err = deleteSessions(t, sqlDeleteUserSessions, id)
-	for _, query := range []string{sqlDeleteUserRecovery, sqlDeleteUserCredentials, sqlDeleteUser, sqlDropKey, sqlDropPayloads} {
+	for _, query := range []string{
+		sqlDeleteUserRunEvents, sqlDeleteUserRuns, sqlDeleteUserMemory,
+		sqlDeleteUserRecovery, sqlDeleteUserCredentials, sqlDeleteUser, sqlDropKey, sqlDropPayloads,
+	} {
 		if err == nil {
 			_, err = t.exec(query, id)
 		}
