@@ -34,7 +34,7 @@ bench:
 # Generated files are committed, so that Go alone builds the tree.
 generate:
 	$(TEMPL) generate -path views
-	$(ESBUILD) --minify --charset=utf8 --log-level=warning --outdir=assets/dist assets/auth.js assets/bio.js assets/style.css
+	$(ESBUILD) --minify --charset=utf8 --log-level=warning --outdir=assets/dist assets/auth.js assets/bio.js assets/run.css assets/style.css
 	@.ci/npm
 	go generate ./app/account
 

@@ -1,5 +1,5 @@
 // Package assets holds what browsers load beside the pages: the script, the
-// style sheet and the icon, embedded, and named by their content so that
+// style sheets and the icon, embedded, and named by their content so that
 // browsers may keep them for ever. It also holds the SDK for other pages, bio.js
 // with its types.
 package assets
@@ -18,7 +18,7 @@ import (
 	"sync"
 )
 
-//go:generate go run github.com/evanw/esbuild/cmd/esbuild@v0.28.2 --minify --charset=utf8 --log-level=warning --outdir=dist auth.js bio.js style.css
+//go:generate go run github.com/evanw/esbuild/cmd/esbuild@v0.28.2 --minify --charset=utf8 --log-level=warning --outdir=dist auth.js bio.js run.css style.css
 
 //go:embed icon.svg bio.d.ts dist
 var embedded embed.FS

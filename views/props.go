@@ -3,7 +3,6 @@
 package views
 
 import (
-	"errors"
 	"iter"
 	"net/url"
 	"time"
@@ -68,22 +67,36 @@ type Home struct {
 	Notice   string    // one sentence about what just happened, or empty
 	Signals  string    // as Auth's
 	Here     string    // as Auth's
-	Run      *Run      // nil when nothing has run since the server started
+	Work     *Work     // nil when nothing has run yet
+	Ask      *Ask      // nil when there are no agents
+}
+
+// Work is the runs that the page shows, one for each agent and at most [MaxRuns].
+type Work struct {
+	Runs []Run
+	// Events replays, then follows: the index of a run and its next events
+	// together, as they come; no events when that run has ended, after its last.
+	// It ends with the runs or the request.
+	//
+	// What is in a View is written as it is. A status that is the same as the one
+	// before is a sign of life.
+	Events iter.Seq2[int, []agent.Event]
 }
 
 // Run is an agent's run as the page shows it.
 type Run struct {
 	ID     string
-	Agent  string
+	Agent  string                           // its name
+	Prompt string                           // what the person asked, or empty
 	Status string                           // when the page begins: "running", "done", "failed", "interrupted", "cut"
-	Events iter.Seq[agent.Event]            // replays, then follows; ends with the run or the request
-	Final  func() (status, sentence string) // asked after Events: how it ended, and what to say of it, often ""
-	Broken func(error)                      // told of a View that could not be shown, for the log; wraps ErrView; may be nil
+	Final  func() (status, sentence string) // asked when it has ended: how, and what to say of it, often ""
 }
 
-// ErrView says that the component of a View event failed or panicked. The page
-// shows a sentence in its place.
-var ErrView = errors.New("views: component failed")
+// Ask is the form that starts runs: it posts "prompt" (of at most 8 KiB, may be
+// empty) and, when there are several agents, "agent" (empty for all) to /run.
+type Ask struct {
+	Agents []string // their names
+}
 
 // Account is the person's own page. With Notice it is also the answer to a press.
 type Account struct {

@@ -22,7 +22,7 @@ func TestStencil(t *testing.T) {
 		t.Fatal(err)
 	}
 	values := []string{"AAABk0aG3sB2Qm9vYmFyYmF6cXV4", "kq2Jm0cA8rT1vY7", "brisk-heron-17"}
-	want := "before" + text(t, offer(values))
+	want := "before" + rendered(t, offer(values))
 	if got := string(s.AppendTo([]byte("before"), values...)); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
@@ -92,7 +92,7 @@ func FuzzStencil(f *testing.F) {
 			s.AppendTo(nil, values...)
 			return
 		}
-		if got, want := string(s.AppendTo(nil, values...)), text(t, offer(values)); got != want {
+		if got, want := string(s.AppendTo(nil, values...)), rendered(t, offer(values)); got != want {
 			t.Errorf("got %s\nwant %s", got, want)
 		}
 	})

@@ -1,7 +1,6 @@
 package views
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +28,26 @@ const options = `{"get":{"challenge":"Y2hhbGxlbmdl","rpId":"localhost"},"create"
 
 const signals = `[["signalUnknownCredential",{"rpId":"localhost","credentialId":"AAAA"}]]`
 
-func events(es ...agent.Event) iter.Seq[agent.Event] { return slices.Values(es) }
+// ran is the work of one run, whose events come together, and which then has ended.
+func ran(r Run, es ...agent.Event) *Work {
+	return &Work{Runs: []Run{r}, Events: batches(step{0, es}, step{0, nil})}
+}
+
+// step is what comes at once of one run.
+type step struct {
+	run    int
+	events []agent.Event
+}
+
+func batches(steps ...step) iter.Seq2[int, []agent.Event] {
+	return func(yield func(int, []agent.Event) bool) {
+		for _, s := range steps {
+			if !yield(s.run, s.events) {
+				return
+			}
+		}
+	}
+}
 
 func ended(status, sentence string) func() (string, string) {
 	return func() (string, string) { return status, sentence }
@@ -112,13 +129,11 @@ func pages() map[string]templ.Component {
 	waiting.Recovery = recovering("")
 	past := account
 	past.Newest, past.Recovery = false, waiting.Recovery
-	home := Home{Account: "cedar-otter-42", Run: &Run{
-		ID: "k7q2", Agent: "brief", Status: "running", Final: ended("done", ""),
-		Events: events(
-			agent.Event{Kind: agent.Status, Text: "Looking at what happened since last time…"},
-			agent.Event{Text: "All is "}, agent.Event{Text: "quiet.\n\n- Two passkeys."},
-		),
-	}}
+	brief := Run{ID: "k7q2", Agent: "brief", Status: "running", Final: ended("done", "")}
+	home := Home{Account: "cedar-otter-42", Ask: &Ask{Agents: []string{"brief"}}, Work: ran(brief,
+		agent.Event{Kind: agent.Status, Text: "Looking at what happened since last time…"},
+		agent.Event{Text: "All is "}, agent.Event{Text: "quiet.\n\n- Two passkeys."},
+	)}
 	fresh := home
 	fresh.Undo, fresh.Here = &Ceremony{Options: proof, Known: true}, "/"
 	waits := home
@@ -130,16 +145,31 @@ func pages() map[string]templ.Component {
 	back := home
 	back.Notice, back.Signals, back.Here = "You are back in cedar-otter-42.", signals, "/"
 	kinds := home
-	kinds.Run = &Run{
-		ID: "k7q2", Agent: "brief", Status: "failed", Final: ended("failed", "The agent stopped early. You can run it again."),
-		Events: events(
-			agent.Event{Kind: agent.Data, Data: json.RawMessage(`{"a":[1,"<b>"]}`)},
-			agent.Event{Kind: agent.Data, Data: json.RawMessage(`not <JSON>`)},
-			agent.Event{Kind: agent.View, View: static("<em>whole</em>", nil)},
-			agent.Event{Kind: agent.View, View: static("<em>half", errors.New("broke"))},
-			agent.Event{Kind: agent.Approval, Text: "deploy-bot waits for your approval."},
-		),
-	}
+	failed := brief
+	failed.Status, failed.Prompt = "failed", "What is <new>?\nTell me all."
+	failed.Final = ended("failed", "The agent stopped early. You can run it again.")
+	kinds.Work = ran(failed,
+		agent.Event{Kind: agent.Data, Data: json.RawMessage(`{"a":[1,"<b>"]}`)},
+		agent.Event{Kind: agent.Data, Data: json.RawMessage(`not <JSON>`)},
+		agent.Event{Kind: agent.View, View: static("<em>whole</em>", nil)},
+		agent.Event{Kind: agent.Approval, Text: "deploy-bot waits for your approval."},
+	)
+	several := home
+	several.Ask = &Ask{Agents: []string{"brief", "news & views"}}
+	news := Run{ID: "m3x9", Agent: "news & views", Status: "running", Prompt: "What is new?", Final: ended("cut", "Cut here: the agent said more than this page takes.")}
+	asked := brief
+	asked.Prompt = news.Prompt
+	several.Work = &Work{Runs: []Run{asked, news}, Events: batches(
+		step{1, []agent.Event{{Kind: agent.Status, Text: "Reading…"}}},
+		step{0, []agent.Event{{Text: "# Today\n\nAll is "}}},
+		step{1, []agent.Event{{Text: "One"}, {Kind: agent.Data, Data: json.RawMessage(`[{"n":1}]`)}}},
+		step{0, []agent.Event{{Text: "quiet."}}},
+		step{1, []agent.Event{{Kind: agent.Status, Text: "Reading…"}, {Kind: agent.View, View: static("<em>whole</em>", nil)}, {Kind: agent.Approval, Text: "?"}}},
+		step{1, nil}, step{0, nil},
+	)}
+	apart := several
+	news.Prompt = strings.Repeat("What is new, and what of it matters? ", 10)
+	apart.Work = &Work{Runs: []Run{brief, news}, Events: batches()}
 	failure := func(status int, title, sentence, id string) templ.Component {
 		return FailurePage(Failure{Status: status, Title: title, Sentence: sentence, RequestID: id})
 	}
@@ -161,7 +191,9 @@ func pages() map[string]templ.Component {
 		"home-new":               HomePage(fresh),
 		"home-notice":            HomePage(back),
 		"home-kinds":             HomePage(kinds),
-		"home-no-run":            HomePage(Home{Account: "cedar-otter-42"}),
+		"home-several":           HomePage(several),
+		"home-apart":             HomePage(apart),
+		"home-no-run":            HomePage(Home{Account: "cedar-otter-42", Work: &Work{}}),
 		"account":                AccountPage(one),
 		"account-full":           AccountPage(full),
 		"account-owner":          AccountPage(owner),
@@ -181,7 +213,7 @@ func pages() map[string]templ.Component {
 	}
 }
 
-func text(t *testing.T, c templ.Component) string {
+func rendered(t *testing.T, c templ.Component) string {
 	t.Helper()
 	s, err := render(c)
 	if err != nil {
@@ -195,7 +227,7 @@ var hash = regexp.MustCompile(`(/assets/\w+)\.[0-9a-f]{12}\.`)
 func TestGolden(t *testing.T) {
 	for name, page := range pages() {
 		t.Run(name, func(t *testing.T) {
-			got := hash.ReplaceAllString(text(t, page), "$1.HASH.") + "\n"
+			got := hash.ReplaceAllString(rendered(t, page), "$1.HASH.") + "\n"
 			file := filepath.Join("testdata", name+".golden.html")
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
@@ -258,7 +290,7 @@ func inner(n *html.Node) string {
 func TestPolicy(t *testing.T) {
 	for name, page := range pages() {
 		t.Run(name, func(t *testing.T) {
-			source := text(t, page)
+			source := rendered(t, page)
 			if !strings.HasPrefix(source, `<!doctype html><html lang="en">`) {
 				t.Errorf("page begins %.40q", source)
 			}
@@ -309,7 +341,7 @@ func TestForms(t *testing.T) {
 	own := map[string]string{"auth": "/ceremony?recover=dG9r%2BZW4%26x", "undo": "/ceremony?for=undo"}
 	for name, page := range pages() {
 		t.Run(name, func(t *testing.T) {
-			for form := range parse(t, text(t, page)).Descendants() {
+			for form := range parse(t, rendered(t, page)).Descendants() {
 				if form.Data != "form" {
 					continue
 				}
@@ -348,7 +380,7 @@ func TestForms(t *testing.T) {
 
 // The page around the options has 3 KiB.
 func TestAuthSize(t *testing.T) {
-	size := len(text(t, Page(Auth{})))
+	size := len(rendered(t, Page(Auth{})))
 	t.Logf("%d bytes", size)
 	if size > 3<<10 {
 		t.Errorf("%d bytes", size)
@@ -387,13 +419,14 @@ func filled(s string) map[string]templ.Component {
 	return map[string]templ.Component{
 		"auth":      Page(Auth{Ceremony: c, Notice: s, Invited: s, Signals: s, Here: s}),
 		"elsewhere": Page(Auth{Ceremony: c, Elsewhere: s}),
-		"home": HomePage(Home{Account: s, Recovery: recovery, Undo: &c, Suggest: &press, Notice: s, Signals: s, Here: s, Run: &Run{
-			ID: s, Agent: s, Status: s, Final: ended(s, s),
-			Events: events(
-				agent.Event{Text: s}, agent.Event{Kind: agent.Status, Text: s},
-				agent.Event{Kind: agent.Approval, Text: s}, agent.Event{Kind: agent.Data, Data: json.RawMessage(s)},
-				agent.Event{Kind: 99, Text: s},
-			),
+		"home": HomePage(Home{Account: s, Recovery: recovery, Undo: &c, Suggest: &press, Notice: s, Signals: s, Here: s,
+			Ask: &Ask{Agents: []string{s, s}},
+			Work: ran(Run{ID: s, Agent: s, Prompt: s, Status: s, Final: ended(s, s)},
+				agent.Event{Kind: agent.Status, Text: s}, agent.Event{Kind: agent.Approval, Text: s}, agent.Event{Kind: 99, Text: "word"},
+			)}),
+		"several": HomePage(Home{Account: "word", Work: &Work{
+			Runs:   []Run{{ID: s, Agent: s, Prompt: s, Status: "running"}, {ID: s, Agent: s, Status: "running", Final: ended(s, s)}},
+			Events: batches(step{1, []agent.Event{{Kind: agent.Status, Text: s}}}, step{1, nil}),
 		}}),
 		"account": AccountPage(Account{
 			Name: s, Notice: s, Here: s, Signals: s, Recovery: recovery, Manage: manage,
@@ -431,8 +464,8 @@ func checkInert(t *testing.T, s string) {
 	t.Helper()
 	plain := filled("word")
 	for name, page := range filled(s) {
-		doc := parse(t, text(t, page))
-		if diff := cmp.Diff(shape(parse(t, text(t, plain[name]))), shape(doc)); diff != "" {
+		doc := parse(t, rendered(t, page))
+		if diff := cmp.Diff(shape(parse(t, rendered(t, plain[name]))), shape(doc)); diff != "" {
 			t.Errorf("%s: %q changes the page:\n%s", name, s, diff)
 		}
 		for n := range doc.Descendants() {
@@ -452,9 +485,9 @@ func TestHostile(t *testing.T) {
 		checkInert(t, s)
 	}
 	for _, s := range hostile {
-		auth := parse(t, text(t, filled(s)["auth"]))
-		home := parse(t, text(t, filled(s)["home"]))
-		account := parse(t, text(t, filled(s)["account"]))
+		auth := parse(t, rendered(t, filled(s)["auth"]))
+		home := parse(t, rendered(t, filled(s)["home"]))
+		account := parse(t, rendered(t, filled(s)["account"]))
 		for _, place := range []struct {
 			what, got string
 		}{
@@ -463,8 +496,8 @@ func TestHostile(t *testing.T) {
 			{"options", must(attr(find(t, auth, "id", "auth"), "data-options"))},
 			{"recover", must(attr(find(t, auth, "name", "recover"), "value"))},
 			{"account", must(attr(find(t, home, "data-account", ""), "data-account"))},
-			{"event", inner(find(t, home, "data-kind", "text"))},
-			{"data", inner(find(t, home, "data-kind", "data"))},
+			{"event", inner(find(t, home, "data-kind", "approval"))},
+			{"asked", inner(find(t, home, "class", "asked"))},
 			{"final", inner(find(t, home, "data-final", ""))},
 			{"name", must(attr(find(t, account, "data-account", ""), "data-account"))},
 			{"passkey", inner(find(t, account, "class", "name"))},
@@ -491,125 +524,5 @@ func FuzzHostile(f *testing.F) {
 			t.Skip("an empty value leaves its element away")
 		}
 		checkInert(t, s)
-	})
-}
-
-// wire is a response whose client sees only what was flushed.
-type wire struct {
-	pending, seen bytes.Buffer
-	fail          error
-}
-
-func (w *wire) Write(p []byte) (int, error) {
-	if w.fail != nil {
-		return 0, w.fail
-	}
-	return w.pending.Write(p)
-}
-
-func (w *wire) Flush() { w.pending.WriteTo(&w.seen) }
-
-func TestStream(t *testing.T) {
-	var w wire
-	run := &Run{ID: "k7q2", Agent: "brief", Status: "running", Final: ended("done", "")}
-	run.Events = func(yield func(agent.Event) bool) {
-		shell := w.seen.String()
-		for _, part := range []string{`data-account="cedar-otter-42"`, `action="/sign-out"`, `/assets/auth.`, `data-run="k7q2" data-status="running"`, `class="pending"`} {
-			if !strings.Contains(shell, part) {
-				t.Errorf("before the first event the client has no %s", part)
-			}
-		}
-		if strings.Contains(shell, "data-kind") || strings.Contains(shell, "data-final") {
-			t.Error("the shell has an event or the end already")
-		}
-		for _, piece := range []string{"one ", "two\n", "three"} {
-			yield(agent.Event{Text: piece})
-			if !strings.HasSuffix(w.seen.String(), `<span data-kind="text">`+piece+`</span>`) {
-				t.Errorf("the client does not have %q", piece)
-			}
-		}
-	}
-	if err := HomePage(Home{Account: "cedar-otter-42", Run: run}).Render(t.Context(), &w); err != nil {
-		t.Fatal(err)
-	}
-	w.Flush()
-	page := w.seen.String()
-	if !strings.HasSuffix(page, `<p data-final="done"></p></div></section></main></body></html>`) {
-		t.Errorf("page ends %q", page[len(page)-80:])
-	}
-	if got := inner(find(t, parse(t, page), "role", "log")); got != "Working…one two\nthree" {
-		t.Errorf("the pieces read %q", got)
-	}
-}
-
-func TestStreamStops(t *testing.T) {
-	gone := errors.New("client gone")
-	for name, leave := range map[string]func(*wire, context.CancelFunc){
-		"write fails": func(w *wire, _ context.CancelFunc) { w.fail = gone },
-		"cancelled":   func(_ *wire, cancel context.CancelFunc) { cancel() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			var w wire
-			yielded := 0
-			run := &Run{ID: "k7q2", Agent: "brief", Status: "running", Final: ended("done", "")}
-			run.Events = func(yield func(agent.Event) bool) {
-				for yield(agent.Event{Text: "more"}) {
-					if yielded++; yielded == 3 {
-						leave(&w, cancel)
-					}
-				}
-			}
-			err := HomePage(Home{Account: "cedar-otter-42", Run: run}).Render(ctx, &w)
-			if !errors.Is(err, gone) && !errors.Is(err, context.Canceled) {
-				t.Errorf("error %v", err)
-			}
-			if yielded != 3 {
-				t.Errorf("%d events were taken, want 3", yielded)
-			}
-		})
-	}
-}
-
-func TestBrokenView(t *testing.T) {
-	type key struct{}
-	cause := errors.New("no such row")
-	views := map[string]templ.Component{
-		"error": static("<table><tr>", cause),
-		"panic": templ.ComponentFunc(func(context.Context, io.Writer) error { panic("nil map") }),
-		"nil":   nil,
-	}
-	for name, v := range views {
-		t.Run(name, func(t *testing.T) {
-			var told error
-			page := text(t, HomePage(Home{Account: "cedar-otter-42", Run: &Run{
-				ID: "k7q2", Agent: "brief", Final: ended("done", ""), Broken: func(err error) { told = err },
-				Events: events(agent.Event{Kind: agent.View, View: v}, agent.Event{Text: "on"}),
-			}}))
-			if !strings.Contains(page, `<div data-kind="view"><p>This part could not be shown.</p></div><span data-kind="text">on</span>`) {
-				t.Errorf("page:\n%s", page)
-			}
-			if !errors.Is(told, ErrView) || name == "error" && !errors.Is(told, cause) {
-				t.Errorf("told %v", told)
-			}
-		})
-	}
-
-	t.Run("context", func(t *testing.T) {
-		page := HomePage(Home{Account: "cedar-otter-42", Run: &Run{
-			ID: "k7q2", Agent: "brief", Final: ended("done", ""),
-			Events: events(agent.Event{Kind: agent.View, View: templ.ComponentFunc(func(ctx context.Context, w io.Writer) error {
-				_, err := io.WriteString(w, ctx.Value(key{}).(string))
-				return err
-			})}),
-		}})
-		var b bytes.Buffer
-		if err := page.Render(context.WithValue(t.Context(), key{}, "of the request"), &b); err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(b.String(), "of the request") {
-			t.Error("the component did not get the request's context")
-		}
 	})
 }
