@@ -2,6 +2,8 @@ package main
 
 import "bio/agent"
 
-// hook is the agent that this binary runs after a sign-in; nil is the one in the
-// box, brief. To run your own, set it here.
-var hook agent.Agent
+// agents are those of this binary, which work after a sign-in in place of brief,
+// the one in the box. To run your own, register them in an init function:
+//
+//	func init() { agents.Handle("greeter", agent.Emit(greet)) }
+var agents agent.Registry

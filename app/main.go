@@ -100,7 +100,7 @@ func settingsHelp() string {
 
 func serve(c *cobra.Command, settings *config.Settings, _ []string) error {
 	return server.Run(c.Context(), server.Options{
-		Settings: settings, Agent: hook, Log: logger(c.ErrOrStderr(), settings.Log), Version: version,
+		Settings: settings, Agents: agents.All(), Log: logger(c.ErrOrStderr(), settings.Log), Version: version,
 	}, c.OutOrStdout())
 }
 

@@ -43,8 +43,15 @@ type Settings struct {
 	SessionMax    time.Duration
 
 	TrustedProxies []netip.Prefix // BIO_TRUSTED_PROXIES, masked, without repeats
-	Agent          string         // BIO_AGENT
+	Agents         []Agent        // BIO_AGENT
 	AgentTimeout   time.Duration
+	AgentKey       Secret // nil: none
+	AgentSystem    string // what a model is told it is, or empty: the adapter's own words
+	AgentContext   bool   // models are told what the trail says of their person
+	AgentTokens    int    // that a model may write
+	AgentPrivate   bool   // webhooks may be at addresses that are not public
+	AgentTools     []Tools
+	AgentAllow     []string   // tools, "server/tool" or "server/*"
 	RateLimit      Rate       // requests of one client
 	RefusalLimit   Rate       // refused attempts of one client
 	MetricsListen  string     // BIO_METRICS_LISTEN, for net.Listen; empty when off
@@ -155,10 +162,7 @@ func Load(environ []string) (*Settings, error) {
 	s.SessionIdle, s.SessionMax = l.session()
 
 	s.TrustedProxies = l.proxies()
-	if s.Agent = l.value("BIO_AGENT"); s.Agent != "brief" {
-		l.problem("BIO_AGENT", "is not an agent of this version", "Write brief; an agent of your own goes into app/hook.go.")
-	}
-	s.AgentTimeout = l.duration("BIO_AGENT_TIMEOUT", time.Second, time.Hour)
+	l.agents(&s)
 	s.RateLimit = l.rate("BIO_RATE_LIMIT")
 	s.RefusalLimit = l.rate("BIO_REFUSAL_LIMIT")
 	s.MetricsListen = l.metricsListen(s.Listen)

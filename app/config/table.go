@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/hex"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -70,10 +71,26 @@ var table = []row{
 		func(s *Settings) string { return short(s.SessionMax) }},
 	{Setting{Name: "BIO_TRUSTED_PROXIES", Default: "none", Meaning: "CIDRs of the proxies whose forwarded headers are believed, comma-separated"},
 		func(s *Settings) string { return join(s.TrustedProxies, netip.Prefix.String) }},
-	{Setting{Name: "BIO_AGENT", Default: "brief", Meaning: "the agent that works after a sign-in, unless app/hook.go names one"},
-		func(s *Settings) string { return s.Agent }},
+	{Setting{Name: "BIO_AGENT", Default: "brief", Meaning: "what works after a sign-in: brief, exec:COMMAND, https://…, chat:MODEL@BASE_URL; several, comma-separated, as name=…. Agents of app/hook.go take the place of brief"},
+		func(s *Settings) string { return join(s.Agents, Agent.String) }},
 	{Setting{Name: "BIO_AGENT_TIMEOUT", Default: "30s", Meaning: "how long an agent may work, 1s to 1h"},
 		func(s *Settings) string { return short(s.AgentTimeout) }},
+	{Setting{Name: "BIO_AGENT_KEY", Meaning: "API key of the chat endpoint, and what requests to webhooks are signed with", Secret: true},
+		func(s *Settings) string { return string(s.AgentKey) }},
+	{Setting{Name: "BIO_AGENT_SYSTEM", Meaning: "what a model is told that it is, in place of the adapter's own words"},
+		func(s *Settings) string { return s.AgentSystem }},
+	{Setting{Name: "BIO_AGENT_CONTEXT", Default: "off", Meaning: "what a model is told of its person beside the name: off or trail"},
+		func(s *Settings) string {
+			return map[bool]string{false: agentContextOff, true: agentContextTrail}[s.AgentContext]
+		}},
+	{Setting{Name: "BIO_AGENT_TOKENS", Default: "4096", Meaning: "tokens that a model may write in one answer, at most 1000000"},
+		func(s *Settings) string { return strconv.Itoa(s.AgentTokens) }},
+	{Setting{Name: "BIO_AGENT_PRIVATE", Default: "no", Meaning: "whether webhooks and MCP servers may be at addresses that are not public: no or yes"},
+		func(s *Settings) string { return map[bool]string{false: "no", true: "yes"}[s.AgentPrivate] }},
+	{Setting{Name: "BIO_AGENT_TOOLS", Meaning: "MCP servers whose tools a model may use: name=exec:COMMAND or name=https://…, comma-separated"},
+		func(s *Settings) string { return join(s.AgentTools, Tools.String) }},
+	{Setting{Name: "BIO_AGENT_ALLOW", Meaning: "the tools that it may use, server/tool or server/*, comma-separated"},
+		func(s *Settings) string { return strings.Join(s.AgentAllow, ",") }},
 	{Setting{Name: "BIO_RATE_LIMIT", Default: "20/s,200", Meaning: "requests of one client (IPv4 address, IPv6 /64) per s, m or h, and the burst"},
 		func(s *Settings) string { return s.RateLimit.String() }},
 	{Setting{Name: "BIO_REFUSAL_LIMIT", Default: "300/m", Meaning: "refused attempts of one client"},

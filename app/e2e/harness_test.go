@@ -114,13 +114,22 @@ type site struct {
 	journal *journal
 
 	settings *config.Settings
-	hook     agent.Agent
+	agents   []agent.Named
 	stop     func() error // drains, and closes db
 }
 
 // serve starts the program with an agent, nil for the one in the box, and further
 // settings.
 func serve(t *testing.T, hook agent.Agent, environ ...string) *site {
+	t.Helper()
+	if hook == nil {
+		return serveAgents(t, nil, environ...)
+	}
+	return serveAgents(t, []agent.Named{{Name: "agent", Agent: hook}}, environ...)
+}
+
+// serveAgents starts the program with several agents.
+func serveAgents(t *testing.T, agents []agent.Named, environ ...string) *site {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,7 +142,7 @@ func serve(t *testing.T, hook agent.Agent, environ ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, url: settings.Origin(), clock: &clock{}, journal: &journal{}, settings: settings, hook: hook}
+	s := &site{t: t, url: settings.Origin(), clock: &clock{}, journal: &journal{}, settings: settings, agents: agents}
 	s.rows, err = sql.Open("sqlite", "file:"+filepath.Join(dir, "bio.db")+"?_pragma=busy_timeout(5000)")
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +164,7 @@ func (s *site) start(listener net.Listener) {
 		s.t.Fatal(err)
 	}
 	program, err := server.New(server.Options{
-		Settings: s.settings, Secret: []byte(strings.Repeat("e2e ", 8)), DB: db, Agent: s.hook,
+		Settings: s.settings, Secret: []byte(strings.Repeat("e2e ", 8)), DB: db, Agents: s.agents,
 		Now: s.clock.Now, Log: slog.New(s.journal),
 	})
 	if err != nil {

@@ -66,7 +66,7 @@ func TestRestart(t *testing.T) {
 	if got := p.account(); got != name {
 		t.Errorf("after a restart the account is %s, want %s", got, name)
 	}
-	p.answer(200, func() { p.click("#run button") })
+	p.answer(200, func() { p.click("#ask button") })
 	if got := p.account(); got != name {
 		t.Errorf("after a run the account is %s, want %s", got, name)
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -235,7 +237,7 @@ var states = []struct {
 		p := serve(t, hook).browse(t)
 		p.open("/")
 		p.press(200)
-		p.until("document.querySelector('#run [data-kind=text]')")
+		p.until(reads("First words."))
 		t.Cleanup(release) // else the server waits for it
 		return p
 	}},
@@ -248,6 +250,41 @@ var states = []struct {
 		})).browse(t)
 		p.open("/")
 		p.press(200)
+		p.account()
+		return p
+	}},
+	{"markdown", func(t *testing.T) *tab { return said(t, "markdown/answer.md", "markdown/edges.md") }},
+	{"data", func(t *testing.T) *tab { return said(t, "data/deploys.json", "data/account.json", "data/text.json") }},
+	{"data-open", func(t *testing.T) *tab {
+		p := said(t, "data/deploys.json", "data/account.json")
+		p.run("for (const e of document.querySelectorAll('details')) e.open = true")
+		return p
+	}},
+	{"two-agents", func(t *testing.T) *tab {
+		p := serveAgents(t, []agent.Named{{Name: "news", Agent: says(t, "markdown/answer.md", "data/deploys.json")}, {Name: "echo", Agent: echo}}).browse(t)
+		p.register()
+		p.fill("#ask [name=prompt]", "What is new?")
+		p.answer(200, func() { p.click("#ask button") })
+		p.account()
+		return p
+	}},
+	{"two-agents-streaming", func(t *testing.T) *tab {
+		first, release := paused(t)
+		second := tell(t)
+		p := serveAgents(t, []agent.Named{{Name: "news", Agent: first}, {Name: "mail", Agent: second}}).browse(t)
+		p.open("/")
+		p.press(200)
+		p.wantSections("news|Reading…|First words. || mail|Working…")
+		t.Cleanup(func() { release(); second.end() }) // else the server waits for them
+		return p
+	}},
+	{"stopped", func(t *testing.T) *tab {
+		hook, _ := paused(t)
+		p := serve(t, hook).browse(t)
+		p.open("/")
+		p.press(200)
+		p.until(reads("First words."))
+		p.answer(200, func() { p.clickEarly(".stop button") })
 		p.account()
 		return p
 	}},
@@ -325,6 +362,39 @@ var states = []struct {
 		p.openAs(503, "/?invite=ZWlnaHRlZW4gYnl0ZXMgbm93")
 		return p
 	}},
+}
+
+// says is an agent that says what is in files of views/testdata.
+func says(t *testing.T, files ...string) agent.Agent {
+	t.Helper()
+	var events []agent.Event
+	for _, name := range files {
+		content, err := os.ReadFile(filepath.Join("../../views/testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Ext(name) == ".json" {
+			events = append(events, agent.Event{Kind: agent.Data, Data: content})
+		} else {
+			events = append(events, agent.Event{Text: string(content)})
+		}
+	}
+	return emit(func(_ context.Context, emit func(agent.Event) error) error {
+		for _, e := range events {
+			if err := emit(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// said is the page with what is in files of views/testdata.
+func said(t *testing.T, files ...string) *tab {
+	t.Helper()
+	p := serve(t, says(t, files...)).browse(t)
+	p.register()
+	return p
 }
 
 // at opens the first page of a new site after a script, and with a sentence to

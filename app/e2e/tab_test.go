@@ -311,6 +311,12 @@ func (p *tab) reload() {
 func (p *tab) click(selector string) {
 	p.t.Helper()
 	p.loaded()
+	p.clickEarly(selector)
+}
+
+// clickEarly is a click on a page that is still on its way.
+func (p *tab) clickEarly(selector string) {
+	p.t.Helper()
 	x, y := p.place(selector)
 	if err := chromedp.Do(p.ctx, chromedp.MouseClickXY(x, y)); err != nil {
 		p.t.Fatalf("click %s: %v", selector, err)
@@ -336,13 +342,19 @@ func (p *tab) write(text string) {
 func (p *tab) place(selector string) (x, y float64) {
 	p.t.Helper()
 	call(p, page.BringToFront, cdp.Empty{})
-	p.until(fmt.Sprintf("document.querySelector(%q)?.checkVisibility({visibilityProperty: true})", selector))
+	p.until(found(selector) + "?.checkVisibility({visibilityProperty: true})")
 	middle := eval[[2]float64](p, fmt.Sprintf(`(element => {
 		element.scrollIntoView({block: 'nearest'})
 		const { x, y, width, height } = element.getBoundingClientRect()
 		return [x + width / 2, y + height / 2]
-	})(document.querySelector(%q))`, selector))
+	})(%s)`, found(selector)))
 	return middle[0], middle[1]
+}
+
+// found is the first element that a selector finds in the page, or in the shadow
+// root of several runs.
+func found(selector string) string {
+	return fmt.Sprintf("(document.querySelector(%[1]q) ?? document.querySelector('#run')?.shadowRoot?.querySelector(%[1]q))", selector)
 }
 
 const button = "#auth button"
@@ -385,7 +397,7 @@ func (p *tab) text(selector string) string {
 // visible reports whether a person sees an element.
 func (p *tab) visible(selector string) bool {
 	p.t.Helper()
-	return eval[bool](p, fmt.Sprintf("Boolean(document.querySelector(%q)?.checkVisibility({visibilityProperty: true}))", selector))
+	return eval[bool](p, "Boolean("+found(selector)+"?.checkVisibility({visibilityProperty: true}))")
 }
 
 // account waits for the signed-in page, to its end, and returns whose it is.

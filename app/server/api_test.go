@@ -929,7 +929,8 @@ func TestProblemCodes(t *testing.T) {
 	contract := strings.Fields(`malformed refused unknown_passkey signed_out expired used no_cookie already_registered last_passkey
 		reauthentication_required registration_not_allowed invitation cross_site bad_name too_many_passkeys too_large too_many unavailable
 		not_found method_not_allowed unsupported_media_type internal
-		disabled recovery recovery_waits not_owner last_owner name_taken bad_group bad_days registration_closed`)
+		disabled recovery recovery_waits not_owner last_owner name_taken bad_group bad_days registration_closed
+		too_long`)
 	slices.Sort(contract)
 	if diff := cmp.Diff(contract, server.Codes()); diff != "" {
 		t.Errorf("codes (-contract +table):\n%s", diff)

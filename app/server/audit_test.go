@@ -157,7 +157,7 @@ func TestCheckpoint(t *testing.T) {
 func TestCheckpointIsWrittenFirst(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
-	b.register()
+	s.grow(1)
 	below := map[string]string{}
 	for _, before := range []bool{false, true} { // one was published
 		if before {

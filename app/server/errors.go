@@ -30,6 +30,8 @@ var (
 	errNotJSON       = errors.New("server: body is not one JSON object")
 	errMediaType     = errors.New("server: body is not JSON by its media type")
 	errDisabledThere = errors.New("server: the other account is disabled")
+	errPrompt        = errors.New("server: prompt too long")
+	errNoAgent       = errors.New("server: no agent of that name")
 	errNoRecovery    = errors.New("server: no recovery waits")
 	errNoAccount     = errors.New("server: no account of that name")
 	errClosed        = errors.New("server: registration is closed")
@@ -87,6 +89,8 @@ var outcomes = []struct {
 	{errDays, outcome{http.StatusUnprocessableEntity, "bad_days", "Another time", "An invitation lasts 1 to 365 days."}},
 	{errClosed, outcome{http.StatusConflict, "registration_closed", "Closed", "Nobody new can come in here, so an invitation needs a group, for someone who has an account."}},
 	{errDisabledThere, outcome{http.StatusConflict, "disabled", "Disabled", "That account is disabled, and a recovery link would not open it. Enable it first: bio users enable."}},
+	{errPrompt, outcome{http.StatusUnprocessableEntity, "too_long", "Too long", "That is too long to ask: at most 8 KiB. Shorten it, and send it again."}},
+	{errNoAgent, outcome{http.StatusNotFound, "not_found", "Not here", "There is no agent of that name here."}},
 	{errNoAccount, outcome{http.StatusNotFound, "not_found", "Not here", "There is no account of that name."}},
 	{errNoRecovery, outcome{http.StatusNotFound, "not_found", "Not here", "No recovery waits any more."}},
 	{account.ErrTooMany, outcome{http.StatusConflict, "too_many_passkeys", "Too many passkeys", "This account has as many passkeys as it can have. Remove one first."}},

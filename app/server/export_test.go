@@ -34,6 +34,9 @@ func Publish(ctx context.Context, s *Server, size int64) ([]byte, error) {
 	return p.note, err
 }
 
+// WaitForRuns waits until the runs that go on have ended and are written down.
+func WaitForRuns(ctx context.Context, s *Server) error { return s.runs.Wait(ctx) }
+
 // CloseRuns ends the runs, as a drain does.
 func CloseRuns(ctx context.Context, s *Server) error { return s.runs.Close(ctx) }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/a-h/templ"
 	"github.com/labstack/echo/v4"
 
-	"bio/agent"
 	"bio/agent/brief"
 	"bio/app/account"
 	"bio/app/audit"
@@ -220,30 +219,14 @@ func (s *Server) end(c echo.Context) error {
 	return nil
 }
 
-// run starts the agent again; the page it leads to shows the run.
-func (s *Server) run(c echo.Context) error {
-	v := visitOf(c)
-	if !v.signedIn && wantsProblem(c) {
-		return errNotSignedIn
-	}
-	if v.signedIn {
-		s.runs.Start(agentUser(v.user), "")
-	}
-	return c.Redirect(http.StatusSeeOther, "/")
-}
-
 // toFirstPage answers addresses that only forms post to, when someone opens them.
 func toFirstPage(c echo.Context) error { return c.Redirect(http.StatusSeeOther, "/") }
 
-func agentUser(u account.User) agent.User {
-	return agent.User{ID: u.ID, Name: u.Name, Groups: u.Groups}
-}
-
-// showHome streams the signed-in page: the shell at once, then the run's events
-// as they come. Without a run of its own it shows the person's last one.
-func (s *Server) showHome(c echo.Context, status int, page views.Home, run *runs.Run) error {
+// showHome streams the signed-in page: the shell at once, then the runs' events
+// as they come. Without runs of its own it shows the person's last ones.
+func (s *Server) showHome(c echo.Context, status int, page views.Home, started []*runs.Run) error {
 	r, v := c.Request(), visitOf(c)
-	page.Account = v.user.Name
+	page.Account, page.Ask = v.user.Name, s.asks()
 	// The page of a press that succeeded is shown, whatever the database says now.
 	var err error
 	if page.Recovery, err = s.waiting(c); err != nil {
@@ -252,17 +235,10 @@ func (s *Server) showHome(c echo.Context, status int, page views.Home, run *runs
 	if page.Recovery != nil {
 		page.Recovery.Cancel = s.actPress(v.user, s.cookies.binding(c.Response(), r), actCancelRecovery)
 	}
-	if run == nil {
-		run = s.runs.Last(v.user.ID)
+	if started == nil {
+		started = s.runs.Last(r.Context(), v.user.ID)
 	}
-	if run != nil {
-		page.Run = &views.Run{
-			ID: run.ID(), Agent: run.Agent(), Status: run.Status(), Events: run.Events(r.Context()), Final: run.Final,
-			Broken: func(err error) {
-				s.log.Error("a view of the agent could not be shown", "run", run.ID(), "error", err)
-			},
-		}
-	}
+	page.Work = s.work(r.Context(), started)
 	response := c.Response()
 	h := response.Header()
 	h.Set(echo.HeaderContentType, echo.MIMETextHTMLCharsetUTF8)
@@ -271,18 +247,27 @@ func (s *Server) showHome(c echo.Context, status int, page views.Home, run *runs
 	if r.Method == http.MethodHead {
 		return c.NoContent(status)
 	}
-	// The run has its own deadline; the server's would cut the page short.
-	control := http.NewResponseController(response)
-	until := time.Now().Add(s.settings.AgentTimeout + 30*time.Second)
-	if err := errors.Join(control.SetReadDeadline(until), control.SetWriteDeadline(until)); err != nil &&
-		!errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
+	stream := &stream{Response: response, control: http.NewResponseController(response)}
 	response.WriteHeader(status)
-	if err := views.HomePage(page).Render(r.Context(), response); err != nil && r.Context().Err() == nil {
+	if err := views.HomePage(page).Render(r.Context(), stream); err != nil && r.Context().Err() == nil {
 		return err
 	}
 	return nil
+}
+
+// stream is an answer that goes on for as long as something comes of it: each piece
+// gets the time that the server gives a whole answer.
+type stream struct {
+	*echo.Response
+	control *http.ResponseController
+}
+
+func (w *stream) Write(p []byte) (int, error) {
+	until := time.Now().Add(writeTimeout)
+	if err := errors.Join(w.control.SetReadDeadline(until), w.control.SetWriteDeadline(until)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return w.Response.Write(p)
 }
 
 // render writes a page whole: to a buffer first, so that a page that fails is
@@ -308,10 +293,21 @@ func (s *Server) facts(ctx context.Context, userID string) (brief.Facts, error) 
 	if err != nil {
 		return f, err
 	}
+	names := map[string]string{}
 	for _, c := range credentials {
+		names[account.CredentialRef(c.ID)] = c.Name
 		f.Passkeys = append(f.Passkeys, brief.Passkey{
 			Name: c.Name, Synced: c.BackupEligible(), BackedUp: c.BackupState(), Created: c.CreatedAt, LastUsed: c.LastUsedAt,
 		})
+	}
+	made, from, err := s.db.Waiting(ctx, userID)
+	switch {
+	case err == nil:
+		f.Recovery = &brief.Recovery{
+			Begun: made.CreatedAt, Due: made.EffectiveAt, Browser: from.Browser, System: from.System, Network: from.Network,
+		}
+	case !errors.Is(err, account.ErrNotFound):
+		return f, err
 	}
 	records, err := s.db.Trail(ctx, userID, 0, 50, audit.RunStarted, audit.RunEnded, audit.SteppedUp)
 	if err != nil {
@@ -333,7 +329,7 @@ func (s *Server) facts(ctx context.Context, userID string) (brief.Facts, error) 
 			if record.Kind == audit.SignInRefused && (record.Reason == "counter" || record.Detail["counter"] != "") {
 				kind = brief.CounterAnomaly // of a device-bound passkey: refused, and no less alarming
 			}
-			f.Acts = append(f.Acts, brief.Act{Kind: kind, Visit: visit, Count: record.Count})
+			f.Acts = append(f.Acts, brief.Act{Kind: kind, Visit: visit, Count: record.Count, Passkey: names[record.Credential]})
 		}
 		if entry && !f.Visit.At.Equal(record.At) {
 			f.Seen.Browsers = append(f.Seen.Browsers, visit.Browser)

@@ -363,7 +363,7 @@ func (s *Server) welcome(c echo.Context, p *pressed, user account.User, page vie
 		return c.Redirect(http.StatusSeeOther, p.returnTo)
 	}
 	page.Here = "/"
-	return s.showHome(c, http.StatusOK, page, s.runs.Start(agentUser(user), ""))
+	return s.showHome(c, http.StatusOK, page, s.startRuns(c, "", ""))
 }
 
 // recordWithin bounds how long the answer to a refused press waits for the trail:

@@ -47,11 +47,11 @@ func TestRegister(t *testing.T) {
 	if p.run == "" || !strings.Contains(p.body, `data-final="done"`) {
 		t.Errorf("the agent's work is not in the answer: %q", p.run)
 	}
-	want := map[string]int{"users": 1, "credentials": 1, "sessions": 1, "challenges": 1, "invitations": 0, "trail": 1}
+	want := map[string]int{"users": 1, "credentials": 1, "sessions": 1, "challenges": 1, "invitations": 0, "trail": 3}
 	if diff := cmp.Diff(want, s.rows()); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
-	if got := s.kinds(); got["account.registered"] != 1 {
+	if got := s.kinds(); got["account.registered"] != 1 || got["run.started"] != 1 || got["run.ended"] != 1 {
 		t.Errorf("trail %v", got)
 	}
 	again := b.get("/")

@@ -39,6 +39,8 @@ func (s *Server) routes() http.Handler {
 		{http.MethodGet, "/sign-out", open, toFirstPage},
 		{http.MethodPost, "/run", limited, s.run},
 		{http.MethodGet, "/run", open, toFirstPage},
+		{http.MethodPost, "/run/stop", limited, s.stopRun},
+		{http.MethodGet, "/run/stop", open, toFirstPage},
 		{http.MethodGet, "/account", limited, s.account},
 		{http.MethodHead, "/account", limited, s.account},
 		{http.MethodPost, actAdd, finishing, s.addOnPage},

@@ -21,6 +21,7 @@ import (
 	"bio/app/account"
 	"bio/app/audit"
 	"bio/app/config"
+	"bio/app/runs"
 	"bio/app/store"
 	"bio/app/token"
 )
@@ -59,6 +60,9 @@ var ErrServing = errors.New("serving stopped")
 // there, but perhaps an empty database that the next start takes up.
 func Run(ctx context.Context, o Options, out io.Writer) error {
 	settings := o.Settings
+	if err := checkAgents(o); err != nil {
+		return err
+	}
 	web, err := listen("BIO_LISTEN", settings.Listen)
 	if err != nil {
 		return err
@@ -151,6 +155,9 @@ func (s *Server) drain(web *http.Server) {
 		ctx, cancel := context.WithTimeout(ctx, drainRuns)
 		defer cancel()
 		ended <- s.runs.Close(ctx)
+		if s.mcp != nil {
+			s.mcp.Close()
+		}
 	}()
 	err := web.Shutdown(ctx)
 	if runsErr := <-ended; runsErr != nil {
@@ -179,7 +186,11 @@ func (s *Server) keepHouse(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("expired sessions were not removed", "error", err)
 		}
-		if expired > 0 {
+		interrupted, err := s.db.InterruptRuns(ctx, s.now().Add(-runs.Stale), runs.Crashed)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("runs that were left were not ended", "error", err)
+		}
+		if expired+interrupted > 0 {
 			s.trail.grown()
 		}
 		select {

@@ -273,6 +273,24 @@ func TestStartFails(t *testing.T) {
 			prepare: func(dir string) { file(filepath.Join(dir, "bio.db"), strings.Repeat("not a database. ", 200), 0o600) },
 			says:    []string{"bio.db", "not a database"},
 		},
+		"agent without a program": {
+			environ: func(string) []string { return []string{"BIO_AGENT=brief, helper=exec:no-such-program-here"} },
+			says:    []string{"the agent helper of BIO_AGENT cannot run", "no-such-program-here", "Mend its entry"},
+		},
+		"agent with half a quote": {
+			environ: func(string) []string { return []string{`BIO_AGENT=helper=exec:sh -c "echo`} },
+			says:    []string{"the agent helper of BIO_AGENT cannot run"},
+		},
+		"agent at a private address": {
+			environ: func(string) []string { return []string{"BIO_AGENT=https://10.0.0.1/hook"} },
+			says:    []string{"the agent 10-0-0-1 of BIO_AGENT cannot run", "10.0.0.1", "BIO_AGENT_PRIVATE=yes"},
+		},
+		"tools without a program": {
+			environ: func(string) []string {
+				return []string{"BIO_AGENT=chat:m@http://localhost:1/v1", "BIO_AGENT_TOOLS=files=exec:no-such-program-here", "BIO_AGENT_ALLOW=files/*"}
+			},
+			says: []string{"BIO_AGENT_TOOLS", "no-such-program-here"},
+		},
 		"database in no directory": {
 			environ: func(dir string) []string {
 				return []string{"BIO_DATABASE_URL=file:" + filepath.Join(dir, "none", "bio.db")}

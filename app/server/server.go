@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"bio/agent"
-	"bio/agent/brief"
+	"bio/agent/mcp"
 	"bio/app/config"
 	"bio/app/passkey"
 	"bio/app/runs"
@@ -25,7 +25,7 @@ type Options struct {
 	Settings *config.Settings
 	Secret   []byte // the root secret, 32 bytes or more
 	DB       *store.DB
-	Agent    agent.Agent // nil: brief
+	Agents   []agent.Named // in place of brief
 	Now      func() time.Time
 	Log      *slog.Logger
 	Version  string // of the program, for the trail
@@ -39,6 +39,8 @@ type Server struct {
 	rp       *passkey.RelyingParty
 	sessions *session.Keeper
 	runs     *runs.Runs
+	agents   []string   // names, in the order of the page
+	mcp      *mcp.Tools // nil: none
 	trail    *trail
 	now      func() time.Time
 	log      *slog.Logger
@@ -73,16 +75,20 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	s.trail = newTrail(o.DB, o.Settings, s.keys.trail, o.Now, o.Log)
-	name, hook := "agent", o.Agent
-	if hook == nil {
-		name, hook = "brief", brief.New(s.facts, o.Now)
+	all, err := s.named(o.Agents)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range all {
+		s.agents = append(s.agents, one.Name)
 	}
 	s.runs = runs.New(runs.Options{
-		Agent: hook, Name: name, Timeout: o.Settings.AgentTimeout, Max: 64, MaxEvents: 4096, MaxBytes: 256 << 10,
-		Keep: 256, Now: o.Now, Log: o.Log, Started: s.trail.began,
+		Agents: all, Store: o.DB, Memory: o.DB.Memory, Timeout: o.Settings.AgentTimeout,
+		Max: 64, Queue: 1024, MaxEvents: 4096, MaxBytes: 256 << 10,
+		Keep: 256, Now: o.Now, Log: o.Log, Began: func(runs.Life) { s.trail.grown() },
 		Ended: func(run runs.Life) {
 			s.metrics.ran(run)
-			s.trail.ended(run)
+			s.trail.grown()
 		},
 	})
 	if s.plain, err = s.plainPages(); err != nil {

@@ -60,6 +60,7 @@ type site struct {
 	url      *url.URL
 	process  http.Handler // in place of the server, when it runs on its own
 	links    int          // of recovery that were made
+	waits    bool         // its agents end by themselves: what they did is written down before an answer is read
 }
 
 // environment is a site's settings and parts, where they are not the usual ones.
@@ -97,6 +98,7 @@ func (e environment) site(t testing.TB) *site {
 		t.Fatal(err)
 	}
 	s.url = must(url.Parse(s.settings.Origin()))
+	s.waits = e.agent == nil
 	if e.like == nil {
 		if s.db, err = store.Open(t.Context(), "file:"+s.path, s.clock.Now); err != nil {
 			t.Fatal(err)
@@ -108,13 +110,21 @@ func (e environment) site(t testing.TB) *site {
 		t.Cleanup(func() { s.checkTrail() }) // whatever a test did
 	}
 	s.Server, err = server.New(server.Options{
-		Settings: s.settings, Secret: e.secret, DB: s.db, Agent: e.agent, Now: s.clock.Now, Version: "test",
+		Settings: s.settings, Secret: e.secret, DB: s.db, Agents: named(e.agent), Now: s.clock.Now, Version: "test",
 		Log: slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// named is the one agent of a site, or none: then it is brief.
+func named(a agent.Agent) []agent.Named {
+	if a == nil {
+		return nil
+	}
+	return []agent.Named{{Name: "agent", Agent: a}}
 }
 
 // journal keeps what is logged.
@@ -133,6 +143,14 @@ func (j *journal) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.b.String()
+}
+
+// runsWritten waits until the runs that go on have ended and are written down.
+func (s *site) runsWritten() {
+	s.t.Helper()
+	if err := server.WaitForRuns(context.Background(), s.Server); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // tables are what a press can change.
@@ -272,6 +290,9 @@ func (b *browser) send(r *http.Request) *page {
 		b.process.ServeHTTP(w, r)
 	} else {
 		b.ServeHTTP(w, r)
+	}
+	if b.waits {
+		b.runsWritten()
 	}
 	p := read(b.t, w.Result())
 	for _, c := range p.setCookies {

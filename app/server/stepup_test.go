@@ -114,6 +114,13 @@ func TestOthersNeverAct(t *testing.T) {
 			acts["POST "+path] = one
 		}
 	}
+	// It goes on on another instance, where the order to stop is a mark in its row.
+	const runOfA = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	_, err := s.raw.Exec(`INSERT INTO runs (id, user_id, agent, prompt, status, sentence, started_at, beat_at)
+VALUES (?, ?, 'elsewhere', '', 'running', '', ?3, ?3)`, runOfA, account.UserID(da.handle), s.clock.Now().UnixMilli())
+	if err != nil {
+		t.Fatal(err)
+	}
 	// What needs no passkey, as B does it to what is A's.
 	plain := map[string]struct {
 		address, body string
@@ -125,6 +132,7 @@ func TestOthersNeverAct(t *testing.T) {
 		"POST /auth/webauthn/register/begin":    {registerBegin, "{}", 200},
 		"POST /auth/webauthn/sign-in/begin":     {signInBegin, "{}", 200},
 		"POST /run":                             {"/run", "", 303},
+		"POST /run/stop":                        {"/run/stop", "run=" + runOfA, 303},
 		"POST /sign-out":                        {"/sign-out", "", 303},
 		"POST /auth/sign-out":                   {"/auth/sign-out", "", 204},
 	}
@@ -248,7 +256,12 @@ func TestOthersNeverAct(t *testing.T) {
 			c.signIn(db) // with a proof that is fresh
 			before := rowsOf(s.contents(), da.handle)
 			method, _, _ := strings.Cut(route, " ")
-			if p := c.call(method, tt.address, tt.body); p.status != tt.status {
+			r := c.request(method, tt.address, strings.NewReader(tt.body))
+			r.Header.Set("Content-Type", "application/json")
+			if !strings.HasPrefix(tt.body, "{") {
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			}
+			if p := c.send(r); p.status != tt.status {
 				t.Errorf("%d %s", p.status, p.body)
 			}
 			if diff := cmp.Diff(before, rowsOf(s.contents(), da.handle)); diff != "" {
@@ -257,6 +270,10 @@ func TestOthersNeverAct(t *testing.T) {
 		})
 	}
 	a.checkSignedIn(s.name)
+	whole := s.contents()
+	if a.post("/run/stop", url.Values{"run": {runOfA}}); cmp.Equal(whole, s.contents()) {
+		t.Error("A cannot stop it either")
+	}
 }
 
 // settled records what was folded, and returns how long the trail is then.

@@ -12,7 +12,6 @@ import (
 
 	"bio/app/audit"
 	"bio/app/config"
-	"bio/app/runs"
 	"bio/app/store"
 )
 
@@ -81,19 +80,6 @@ func (t *trail) later(entries ...audit.Entry) {
 	t.late = append(t.late, entries...)
 	t.mu.Unlock()
 	t.grown()
-}
-
-// began and ended record a run.
-func (t *trail) began(run runs.Life) { t.later(runEntry(audit.RunStarted, run, "")) }
-
-func (t *trail) ended(run runs.Life) {
-	if run.Started {
-		t.later(runEntry(audit.RunEnded, run, run.Status))
-	}
-}
-
-func runEntry(kind audit.Kind, run runs.Life, reason string) audit.Entry {
-	return audit.Entry{Kind: kind, Actor: run.User, Reason: reason, Detail: map[string]string{"agent": run.Agent, "run": run.ID}}
 }
 
 // refused records a refusal, or folds it into one that is recorded when its

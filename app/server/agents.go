@@ -1,0 +1,232 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"bio/agent"
+	"bio/agent/brief"
+	"bio/agent/chat"
+	"bio/agent/mcp"
+	"bio/agent/program"
+	"bio/agent/webhook"
+	"bio/app/account"
+	"bio/app/config"
+	"bio/app/runs"
+	"bio/views"
+)
+
+// maxPrompt bounds in bytes what a person asks an agent.
+const maxPrompt = 8 << 10
+
+// checkAgents makes the agents, and says what is wrong with them before a start has
+// made anything that lasts.
+func checkAgents(o Options) error {
+	_, err := (&Server{settings: o.Settings, now: time.Now, log: o.Log}).named(o.Agents)
+	return err
+}
+
+// named makes the agents of BIO_AGENT; those that Go registered take the place of
+// brief.
+func (s *Server) named(registered []agent.Named) ([]runs.Named, error) {
+	var all []runs.Named
+	add := func(name string, a agent.Agent) error {
+		if slices.ContainsFunc(all, func(other runs.Named) bool { return other.Name == name }) {
+			return fmt.Errorf("BIO_AGENT: two agents are called %s: give one another name, as name=…", name)
+		}
+		all = append(all, runs.Named{Name: name, Agent: a})
+		return nil
+	}
+	for _, a := range s.settings.Agents {
+		if a.Kind == config.AgentBrief && len(registered) > 0 {
+			for _, one := range registered {
+				if err := add(one.Name, one.Agent); err != nil {
+					return nil, err
+				}
+			}
+			continue
+		}
+		made, err := s.agent(a)
+		if err != nil {
+			return nil, fmt.Errorf("the agent %s of BIO_AGENT cannot run: %w. Mend its entry, or take it out", a.Name, err)
+		}
+		if err := add(a.Name, made); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// agent makes one agent of BIO_AGENT.
+func (s *Server) agent(a config.Agent) (agent.Agent, error) {
+	switch a.Kind {
+	case config.AgentExec:
+		words, err := program.Split(a.Command)
+		if err != nil {
+			return nil, err
+		}
+		return program.New(program.Options{Command: words, Brief: s.briefing, Log: s.log})
+	case config.AgentWebhook:
+		made, err := webhook.New(webhook.Options{
+			URL: a.URL, Secret: s.settings.AgentKey, Brief: s.briefing, AllowPrivate: s.settings.AgentPrivate, Log: s.log, Now: s.now,
+		})
+		if err != nil && !s.settings.AgentPrivate {
+			err = fmt.Errorf("%w (BIO_AGENT_PRIVATE=yes allows addresses that are not public)", err)
+		}
+		return made, err
+	case config.AgentChat:
+		o := chat.Options{
+			BaseURL: a.URL, Model: a.Model, Key: string(s.settings.AgentKey), System: s.settings.AgentSystem,
+			MaxTokens: s.settings.AgentTokens, Log: s.log, Now: s.now,
+		}
+		if s.settings.AgentContext {
+			o.Context = s.briefing
+		}
+		tools, err := s.tools()
+		if err != nil {
+			return nil, err
+		}
+		if tools != nil {
+			o.Tools = tools
+		}
+		made, err := chat.New(o)
+		if err != nil {
+			return nil, err
+		}
+		return agent.Chain(made, mcp.Trace), nil
+	}
+	return brief.New(s.facts, s.now), nil
+}
+
+// tools are those of BIO_AGENT_TOOLS, shared by all models.
+func (s *Server) tools() (*mcp.Tools, error) {
+	if len(s.settings.AgentTools) == 0 || s.mcp != nil {
+		return s.mcp, nil
+	}
+	o := mcp.Options{Allow: s.settings.AgentAllow, Log: s.log}
+	for _, one := range s.settings.AgentTools {
+		server := mcp.Server{Name: one.Name, URL: one.URL, AllowPrivate: s.settings.AgentPrivate}
+		if one.Command != "" {
+			words, err := program.Split(one.Command)
+			if err != nil {
+				return nil, fmt.Errorf("BIO_AGENT_TOOLS: %s: %w", one.Name, err)
+			}
+			server.Command = words
+		}
+		o.Servers = append(o.Servers, server)
+	}
+	tools, err := mcp.New(o)
+	if err != nil {
+		return nil, fmt.Errorf("BIO_AGENT_TOOLS: %w", err)
+	}
+	s.mcp = tools
+	return tools, nil
+}
+
+// briefing is what programs, webhooks and models are told of a person.
+func (s *Server) briefing(ctx context.Context, in *agent.Input) (string, error) {
+	f, err := s.facts(ctx, in.User.ID)
+	if err != nil {
+		return "", err
+	}
+	return brief.Write(in.User, f, s.now()), nil
+}
+
+func agentUser(u account.User) agent.User {
+	return agent.User{ID: u.ID, Name: u.Name, Groups: u.Groups}
+}
+
+// traceParent is a traceparent of version 00; ids of zeros alone are none (W3C Trace
+// Context §3.2.2).
+var (
+	traceParent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+	noTrace     = regexp.MustCompile(`-0+-`)
+)
+
+// traceOf is the trace that a request is part of, or a new one.
+func traceOf(h http.Header) string {
+	// Two are none: which one would be meant is unknown.
+	if given := h.Values("Traceparent"); len(given) == 1 && traceParent.MatchString(given[0]) && !noTrace.MatchString(given[0]) {
+		return given[0]
+	}
+	id := make([]byte, 24)
+	rand.Read(id)
+	return fmt.Sprintf("00-%x-%x-00", id[:16], id[16:])
+}
+
+// startRuns starts the agents for the person who is signed in: the one of that
+// name, or all.
+func (s *Server) startRuns(c echo.Context, name, prompt string) []*runs.Run {
+	r, v := c.Request(), visitOf(c)
+	return s.runs.Start(agentUser(v.user), runs.Ask{
+		Agent: name, Prompt: prompt, TraceParent: traceOf(r.Header), Client: v.client(r), Session: v.session.ID,
+	})
+}
+
+// run answers the form that asks the agents; the page it leads to shows the runs.
+func (s *Server) run(c echo.Context) error {
+	r, v := c.Request(), visitOf(c)
+	if !v.signedIn {
+		if wantsProblem(c) {
+			return errNotSignedIn
+		}
+		return c.Redirect(http.StatusSeeOther, "/")
+	}
+	if err := r.ParseForm(); err != nil {
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			return err
+		}
+		return errNotFormFields
+	}
+	// A form sends a line feed as two characters, which nobody wrote.
+	name, prompt := r.PostForm.Get("agent"), strings.ReplaceAll(r.PostForm.Get("prompt"), "\r\n", "\n")
+	switch {
+	case len(prompt) > maxPrompt:
+		return errPrompt
+	case name != "" && !slices.Contains(s.agents, name):
+		return errNoAgent
+	}
+	s.startRuns(c, name, prompt)
+	return c.Redirect(http.StatusSeeOther, "/#run")
+}
+
+// stopRun answers the button that stops a run. One that has ended has ended.
+func (s *Server) stopRun(c echo.Context) error {
+	r, v := c.Request(), visitOf(c)
+	if !v.signedIn && wantsProblem(c) {
+		return errNotSignedIn
+	}
+	if v.signedIn {
+		err := s.runs.Stop(r.Context(), v.user.ID, r.PostFormValue("run"))
+		if err != nil && !errors.Is(err, runs.ErrNone) {
+			return err
+		}
+	}
+	return c.Redirect(http.StatusSeeOther, "/#run")
+}
+
+// work shows runs as they go on.
+func (s *Server) work(ctx context.Context, all []*runs.Run) *views.Work {
+	if len(all) == 0 {
+		return nil
+	}
+	w := &views.Work{Events: runs.Follow(ctx, all)}
+	for _, run := range all {
+		w.Runs = append(w.Runs, views.Run{
+			ID: run.ID(), Agent: run.Agent(), Prompt: run.Prompt(), Status: run.Status(), Final: run.Final,
+		})
+	}
+	return w
+}
+
+// asks is the form that asks the agents.
+func (s *Server) asks() *views.Ask { return &views.Ask{Agents: s.agents} }
