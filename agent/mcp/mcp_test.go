@@ -277,7 +277,13 @@ func TestTools(t *testing.T) {
 			if got, err := call(t, tools, "huge"); got != "" || !errors.Is(err, mcp.ErrAnswer) {
 				t.Errorf("huge: got %.20q, %v", got, err)
 			}
-			if got, err := call(t, tools, "nothing"); err != nil {
+			// A call that comes while the broken session ends may end with it; the one
+			// after that has a session of its own.
+			got, err := call(t, tools, "nothing")
+			if errors.Is(err, mcp.ErrAnswer) {
+				got, err = call(t, tools, "nothing")
+			}
+			if err != nil {
 				t.Errorf("after it: got %q, %v", got, err)
 			}
 			// An older protocol lets a server ask by a request, which is refused.
