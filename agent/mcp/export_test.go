@@ -8,7 +8,6 @@ import (
 
 var (
 	ModelName = modelName
-	Target    = target
 	Result    = result
 )
 

@@ -7,72 +7,24 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"syscall"
-)
 
-const maxHeader = 64 << 10 // bytes of an answer's header
+	"bio/agent/internal/outward"
+)
 
 // newClient makes what sends requests to a server's URL. Its errors do not repeat
 // the URL, for many have a secret in them.
 func newClient(o Server) (*http.Client, error) {
-	allowed, err := target(o.URL, o.AllowPrivate)
+	_, allowed, err := outward.Target(o.URL, o.AllowPrivate)
 	if err != nil {
 		return nil, err
 	}
-	dialer := net.Dialer{
-		Timeout: connectTimeout,
-		// Here the name is resolved: what is checked is what is connected to.
-		Control: func(_, address string, _ syscall.RawConn) error {
-			if a, err := netip.ParseAddrPort(address); err != nil || !allowed(a.Addr()) {
-				return ErrAddress
-			}
-			return nil
-		},
-	}
+	transport := outward.Transport(allowed)
+	transport.DisableCompression = true // it could be a bomb
 	return &http.Client{
-		Transport: &requests{o.Key, &http.Transport{
-			DialContext:            dialer.DialContext,
-			TLSHandshakeTimeout:    connectTimeout,
-			MaxResponseHeaderBytes: maxHeader,
-			DisableCompression:     true, // it could be a bomb
-			// A kept connection may be one that the other side has closed, and a POST
-			// that went into it is not safe to send again.
-			DisableKeepAlives: true,
-		}},
+		Transport: &requests{o.Key, transport},
 		// The key and the model's words are for this server only.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
-}
-
-// target reads the URL and says which addresses it may lead to.
-func target(raw string, private bool) (allowed func(netip.Addr) bool, err error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" {
-		return nil, errors.New("the URL is not an absolute one")
-	}
-	if u.User != nil || u.Fragment != "" {
-		return nil, errors.New("the URL has a user or a fragment")
-	}
-	switch {
-	case u.Scheme == "https" && private:
-		allowed = netip.Addr.IsValid
-	case u.Scheme == "https":
-		allowed = public
-	case u.Scheme == "http" && private:
-		allowed = func(a netip.Addr) bool { return a.Unmap().IsLoopback() }
-	default:
-		return nil, errors.New("the URL is not https")
-	}
-	a, err := netip.ParseAddr(u.Hostname())
-	switch {
-	case err == nil && !allowed(a):
-		return nil, fmt.Errorf("%w: %s", ErrAddress, a)
-	case err != nil && u.Scheme == "http" && u.Hostname() != "localhost":
-		return nil, errors.New("the URL is not https")
-	}
-	return allowed, nil
 }
 
 // requests sends requests, and keeps what the MCP library does not say of them.

@@ -38,6 +38,8 @@ import (
 
 	"bio/agent"
 	"bio/agent/chat"
+	"bio/agent/internal/child"
+	"bio/agent/internal/outward"
 )
 
 const (
@@ -61,7 +63,7 @@ var (
 	ErrTool        = errors.New("mcp: no such tool")
 	ErrClosed      = errors.New("mcp: closed")
 	// ErrAddress says that the URL leads to an address that is not allowed.
-	ErrAddress = errors.New("mcp: address not allowed")
+	ErrAddress = outward.ErrAddress
 	// ErrOptions says that [New] cannot make tools of its options.
 	ErrOptions = errors.New("mcp: invalid options")
 )
@@ -195,7 +197,7 @@ func dialURL(o Server) (func(context.Context) (sdk.Connection, error), error) {
 
 // dialCommand returns what starts a program and connects to it.
 func (t *Tools) dialCommand(o Server) (func(context.Context) (sdk.Connection, error), error) {
-	if !groups {
+	if !child.Groups {
 		return nil, fmt.Errorf("no process groups on this system: %w", errors.ErrUnsupported)
 	}
 	words := slices.Clone(o.Command)

@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -833,57 +832,6 @@ func TestNew(t *testing.T) {
 				tools.Close()
 			}
 		})
-	}
-}
-
-func TestTarget(t *testing.T) {
-	loopback, private, internet := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("1.1.1.1")
-	for url, test := range map[string]struct {
-		private bool
-		want    []netip.Addr // nil: not a URL
-	}{
-		"https://a.example/":                   {false, []netip.Addr{internet}},
-		"https://a.example/b?c":                {true, []netip.Addr{loopback, private, internet}},
-		"https://1.1.1.1/":                     {false, []netip.Addr{internet}},
-		"http://localhost:1/":                  {true, []netip.Addr{loopback}},
-		"http://127.0.0.1:1/":                  {true, []netip.Addr{loopback}},
-		"http://127.0.0.1/":                    {false, nil},
-		"https://127.0.0.1/":                   {false, nil},
-		"http://10.0.0.1/":                     {true, nil},
-		"http://a.example/":                    {true, nil},
-		"ftp://127.0.0.1/":                     {true, nil},
-		"https://u:p@a.example/":               {false, nil},
-		"https://a.example/#b":                 {false, nil},
-		"https:///a":                           {false, nil},
-		"a.example":                            {false, nil},
-		"https://a.example/" + secret + "\x7f": {false, nil},
-	} {
-		allowed, err := mcp.Target(url, test.private)
-		if (err == nil) != (test.want != nil) {
-			t.Errorf("%s: %v", url, err)
-			continue
-		}
-		for _, a := range []netip.Addr{loopback, private, internet} {
-			if test.want != nil && allowed(a) != slices.Contains(test.want, a) {
-				t.Errorf("%s may lead to %s: %v", url, a, allowed(a))
-			}
-		}
-	}
-}
-
-// TestAddresses sees to it that the two lists of addresses that are not public
-// stay one.
-func TestAddresses(t *testing.T) {
-	here, err := os.ReadFile("address.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	there, err := os.ReadFile("../webhook/address.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(here) != strings.Replace(string(there), "package webhook", "package mcp", 1) {
-		t.Error("address.go is not that of package webhook")
 	}
 }
 

@@ -11,14 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"bio/agent/internal/child"
 )
-
-// grace is how long a program has to end once it should, each time it is told,
-// and its output to end once it has.
-const grace = time.Second
-
-// lastWords is how much of standard error is kept for the log, in bytes.
-const lastWords = 8 << 10
 
 // unread is how many messages may wait for a program to read them.
 const unread = 64
@@ -34,7 +29,7 @@ type process struct {
 	queue  chan []byte        // to be written to input
 	closed chan struct{}
 	close  func()
-	said   tail
+	said   child.Tail
 	left   atomic.Bool // its output ended before anybody closed the connection
 }
 
@@ -54,16 +49,16 @@ func start(path string, words []string) (*process, error) {
 	p := &process{output: output, input: input, queue: make(chan []byte, unread), closed: make(chan struct{})}
 	p.close = sync.OnceFunc(func() {
 		close(p.closed)
-		time.AfterFunc(grace, p.stop)
+		time.AfterFunc(child.Grace, p.stop)
 	})
 	var wanted context.Context
 	wanted, p.stop = context.WithCancel(context.Background())
 	p.cmd = exec.CommandContext(wanted, path)
 	p.cmd.Args = words
-	p.cmd.Env = environment()
+	p.cmd.Env = child.Environment()
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = theirInput, theirOutput, &p.said
-	p.cmd.WaitDelay = grace
-	ownGroup(p.cmd)
+	p.cmd.WaitDelay = child.Grace
+	child.Own(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		p.stop()
 		output.Close()
@@ -73,17 +68,6 @@ func start(path string, words []string) (*process, error) {
 	return p, nil
 }
 
-// environment is all that a program sees of the server's.
-func environment() []string {
-	env := []string{} // nil would be all of it
-	for _, name := range []string{"PATH", "HOME", "LANG"} {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
-	return env
-}
-
 // wait feeds the program, and returns when it has ended and the connection has
 // been closed. It logs an end that nobody asked for.
 func (p *process) wait(log *slog.Logger) {
@@ -91,14 +75,14 @@ func (p *process) wait(log *slog.Logger) {
 	var fed sync.WaitGroup
 	fed.Go(p.feed)
 	_ = p.cmd.Wait() // how it ended is in its state
-	killGroup(p.cmd)
+	child.Kill(p.cmd)
 	if p.left.Load() || !p.isClosed() {
 		log.LogAttrs(context.Background(), slog.LevelWarn, "an MCP server ended",
 			slog.String("exit", p.cmd.ProcessState.String()), slog.String("stderr", strings.ToValidUTF8(string(p.said), "\uFFFD")))
 	}
 	// A process that left the group may hold the pipes open. That one of them is
 	// closed already is no harm.
-	_ = p.output.SetReadDeadline(time.Now().Add(grace))
+	_ = p.output.SetReadDeadline(time.Now().Add(child.Grace))
 	_ = p.input.SetWriteDeadline(time.Now())
 	<-p.closed // as the connection is when its output ends
 	fed.Wait()
@@ -152,13 +136,4 @@ func (p *process) Write(message []byte) (int, error) {
 func (p *process) Close() error {
 	p.close()
 	return nil
-}
-
-// tail keeps the last of what is written to it.
-type tail []byte
-
-func (t *tail) Write(b []byte) (int, error) {
-	*t = append(*t, b[max(0, len(b)-lastWords):]...)
-	*t = append((*t)[:0], (*t)[max(0, len(*t)-lastWords):]...)
-	return len(b), nil
 }

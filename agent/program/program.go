@@ -32,18 +32,12 @@ import (
 	"time"
 
 	"bio/agent"
+	"bio/agent/internal/child"
 	"bio/agent/lines"
 )
 
 // ErrCommand says that a command cannot be one.
 var ErrCommand = errors.New("program: not a command")
-
-// grace is how long a program has to end once it should, and its output to end
-// once it has.
-const grace = time.Second
-
-// lastWords is how much of standard error is kept for the log, in bytes.
-const lastWords = 8 << 10
 
 // Options are what the agent is made of.
 type Options struct {
@@ -65,7 +59,7 @@ type Options struct {
 // has a NUL byte in it, an [exec.Error] when there is no such program or none that
 // may be run, and [errors.ErrUnsupported] where the system has no process groups.
 func New(o Options) (agent.Agent, error) {
-	if !groups {
+	if !child.Groups {
 		return nil, fmt.Errorf("program: no process groups on this system: %w", errors.ErrUnsupported)
 	}
 	if len(o.Command) == 0 || o.Command[0] == "" {
@@ -107,13 +101,13 @@ func (p *program) run(ctx context.Context, in *agent.Input, emit func(agent.Even
 	defer output.Close()
 	wanted, stop := context.WithCancel(ctx)
 	defer stop()
-	var said tail
+	var said child.Tail
 	cmd := exec.CommandContext(wanted, p.path)
 	cmd.Args = p.Command
 	cmd.Env = environment(in)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), input, &said
-	cmd.WaitDelay = grace
-	ownGroup(cmd)
+	cmd.WaitDelay = child.Grace
+	child.Own(cmd)
 	err = cmd.Start()
 	input.Close()
 	if err != nil {
@@ -127,7 +121,7 @@ func (p *program) run(ctx context.Context, in *agent.Input, emit func(agent.Even
 	exited := make(chan struct{})
 	go func() { // so that the group is killed even if emit panics
 		exit = cmd.Wait()
-		killGroup(cmd)
+		child.Kill(cmd)
 		close(exited)
 		linger(output)
 	}()
@@ -167,14 +161,9 @@ func (p *program) request(ctx context.Context, in *agent.Input) ([]byte, error) 
 	return append(request, '\n'), nil
 }
 
-// environment is all that the program sees of the server's.
+// environment is all that the program sees.
 func environment(in *agent.Input) []string {
-	env := []string{} // nil would be all of it
-	for _, name := range []string{"PATH", "HOME", "LANG"} {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
+	env := child.Environment()
 	if in.TraceParent != "" {
 		env = append(env, "TRACEPARENT="+in.TraceParent)
 	}
@@ -204,13 +193,4 @@ func (a answer) Read(b []byte) (int, error) {
 
 // linger lets the next read of output wait no longer than a while. A pipe that
 // is closed already needs no deadline.
-func linger(output *os.File) { _ = output.SetReadDeadline(time.Now().Add(grace)) }
-
-// tail keeps the last of what is written to it.
-type tail []byte
-
-func (t *tail) Write(b []byte) (int, error) {
-	*t = append(*t, b[max(0, len(b)-lastWords):]...)
-	*t = append((*t)[:0], (*t)[max(0, len(*t)-lastWords):]...)
-	return len(b), nil
-}
+func linger(output *os.File) { _ = output.SetReadDeadline(time.Now().Add(child.Grace)) }

@@ -13,7 +13,6 @@ import (
 var (
 	Key        = key
 	Sign       = sign
-	Public     = public
 	RetryAfter = retryAfter
 	Messages   = messages
 	Stream     = stream

@@ -35,16 +35,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"bio/agent"
+	"bio/agent/internal/outward"
 	"bio/agent/lines"
 )
 
@@ -52,7 +51,7 @@ var (
 	// ErrOptions says that no webhook can be made of the options.
 	ErrOptions = errors.New("webhook: options that cannot be")
 	// ErrAddress says that the URL leads to an address that is not allowed.
-	ErrAddress = errors.New("webhook: address not allowed")
+	ErrAddress = outward.ErrAddress
 	// ErrConnect says that no connection could be made.
 	ErrConnect = errors.New("webhook: no connection")
 	// ErrStatus says that the answer's status is not 200.
@@ -62,10 +61,8 @@ var (
 )
 
 const (
-	connectTimeout = 10 * time.Second
-	headerTimeout  = time.Minute      // from the start of an attempt to the end of the answer's header
-	maxRetryAfter  = 10 * time.Second // a longer one ends the run: the person is waiting
-	maxHeader      = 64 << 10         // bytes of the answer's header
+	headerTimeout = time.Minute      // from the start of an attempt to the end of the answer's header
+	maxRetryAfter = 10 * time.Second // a longer one ends the run: the person is waiting
 )
 
 // waits are the pauses before the second and the third attempt.
@@ -119,29 +116,11 @@ func New(o Options) (agent.Agent, error) {
 	if h.key, err = key(o.Secret); err != nil {
 		return nil, err
 	}
-	var allowed func(netip.Addr) bool
-	if h.url, allowed, err = target(o.URL, o.AllowPrivate); err != nil {
-		return nil, err
+	target, allowed, err := outward.Target(o.URL, o.AllowPrivate)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
-
-	dialer := net.Dialer{
-		Timeout: connectTimeout,
-		// Here the name is resolved: what is checked is what is connected to.
-		Control: func(_, address string, _ syscall.RawConn) error {
-			if a, err := netip.ParseAddrPort(address); err != nil || !allowed(a.Addr()) {
-				return ErrAddress
-			}
-			return nil
-		},
-	}
-	h.transport = &http.Transport{
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    connectTimeout,
-		MaxResponseHeaderBytes: maxHeader,
-		// A kept connection may be one that the other side has closed, and a POST
-		// that went into it is not safe to send again.
-		DisableKeepAlives: true,
-	}
+	h.url, h.transport = target, outward.Transport(allowed)
 	return h, nil
 }
 
@@ -156,36 +135,6 @@ func key(secret []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: after whsec_ the secret is not base64", ErrOptions)
 	}
 	return key, nil
-}
-
-// target reads the URL and says which addresses it may lead to. Its errors do not
-// repeat the URL, for many have a secret in them.
-func target(raw string, private bool) (u *url.URL, allowed func(netip.Addr) bool, err error) {
-	u, err = url.Parse(raw)
-	if err != nil || u.Hostname() == "" {
-		return nil, nil, fmt.Errorf("%w: the URL is not an absolute one", ErrOptions)
-	}
-	if u.User != nil || u.Fragment != "" {
-		return nil, nil, fmt.Errorf("%w: the URL has a user or a fragment", ErrOptions)
-	}
-	switch {
-	case u.Scheme == "https" && private:
-		allowed = netip.Addr.IsValid
-	case u.Scheme == "https":
-		allowed = public
-	case u.Scheme == "http" && private:
-		allowed = func(a netip.Addr) bool { return a.Unmap().IsLoopback() }
-	default:
-		return nil, nil, fmt.Errorf("%w: the URL is not https", ErrOptions)
-	}
-	a, err := netip.ParseAddr(u.Hostname())
-	switch {
-	case err == nil && !allowed(a):
-		return nil, nil, fmt.Errorf("%w: %w: %s", ErrOptions, ErrAddress, a)
-	case err != nil && u.Scheme == "http" && u.Hostname() != "localhost":
-		return nil, nil, fmt.Errorf("%w: the URL is not https", ErrOptions)
-	}
-	return u, allowed, nil
 }
 
 type hook struct {
@@ -367,7 +316,7 @@ func failure(ctx context.Context, err error, connected bool) error {
 	return fmt.Errorf("%w: %w", ErrConnect, why)
 }
 
-var errProtocol = fmt.Errorf("not HTTP, or a header of more than %d bytes", maxHeader)
+var errProtocol = fmt.Errorf("not HTTP, or a header of more than %d bytes", outward.MaxHeader)
 
 // reason is why the transport failed, without what its error may repeat of what
 // the other side said; and whether that is transient.

@@ -1,10 +1,8 @@
-package webhook_test
+package outward
 
 import (
 	"net/netip"
 	"testing"
-
-	"bio/agent/webhook"
 )
 
 func TestPublic(t *testing.T) {
@@ -30,12 +28,12 @@ func TestPublic(t *testing.T) {
 		},
 	} {
 		for _, address := range addresses {
-			if got := webhook.Public(netip.MustParseAddr(address)); got != want {
+			if got := public(netip.MustParseAddr(address)); got != want {
 				t.Errorf("%s: public %v, want %v", address, got, want)
 			}
 		}
 	}
-	if webhook.Public(netip.Addr{}) {
+	if public(netip.Addr{}) {
 		t.Error("no address is public")
 	}
 }

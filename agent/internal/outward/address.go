@@ -1,4 +1,4 @@
-package webhook
+package outward
 
 import (
 	"net/netip"
