@@ -54,7 +54,7 @@ type deed struct {
 // new id.
 func (s *Server) act(read func(echo.Context, url.Values) (deed, error)) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		p, binding, err := s.readAct(c)
+		p, binding, err := s.readCredential(c)
 		if err != nil {
 			return err
 		}
@@ -76,30 +76,6 @@ func (s *Server) act(read func(echo.Context, url.Values) (deed, error)) echo.Han
 		}
 		return s.showDone(c, d, done)
 	}
-}
-
-// readAct reads the press of a person who is signed in.
-func (s *Server) readAct(c echo.Context) (p *pressed, binding string, err error) {
-	r, v := c.Request(), visitOf(c)
-	if p, err = s.readPress(r); err != nil {
-		return nil, "", err
-	}
-	v.pressed = p
-	if !v.signedIn {
-		return nil, "", errNotSignedIn
-	}
-	credential := r.PostForm.Get("credential")
-	if credential == "" {
-		return nil, "", errNoCredential
-	}
-	if p.answer, err = passkey.Parse([]byte(credential)); err != nil {
-		return nil, "", err
-	}
-	binding, ok := s.cookies.bound(r)
-	if !ok {
-		return nil, "", errNoBinding
-	}
-	return p, binding, nil
 }
 
 // stepUp verifies the assertion of a press and does the act.
@@ -154,7 +130,7 @@ func (s *Server) showDone(c echo.Context, d deed, done store.SteppedUp) error {
 // addOnPage answers the press that adds a passkey: the making of one, or, when no
 // passkey was used in the session a moment ago, the proof that comes before it.
 func (s *Server) addOnPage(c echo.Context) error {
-	p, binding, err := s.readAct(c)
+	p, binding, err := s.readCredential(c)
 	if err != nil {
 		return err
 	}

@@ -50,22 +50,9 @@ const undoFor = 15 * time.Minute
 // press answers the button: it registers or signs in, and the answer is the
 // signed-in page.
 func (s *Server) press(c echo.Context) error {
-	r, v := c.Request(), visitOf(c)
-	p, err := s.readPress(r)
+	p, binding, err := s.readCredential(c)
 	if err != nil {
 		return err
-	}
-	v.pressed = p
-	credential := r.PostForm.Get("credential")
-	if credential == "" {
-		return errNoCredential
-	}
-	if p.answer, err = passkey.Parse([]byte(credential)); err != nil {
-		return err
-	}
-	binding, ok := s.cookies.bound(r)
-	if !ok {
-		return errNoBinding
 	}
 	switch {
 	case p.recover != "":
@@ -74,6 +61,31 @@ func (s *Server) press(c echo.Context) error {
 		return s.register(c, p, binding)
 	}
 	return s.signIn(c, p, binding)
+}
+
+// readCredential reads a press of a page, and the binding of its browser. A
+// sensitive act is for those who are signed in.
+func (s *Server) readCredential(c echo.Context) (p *pressed, binding string, err error) {
+	r, v := c.Request(), visitOf(c)
+	if p, err = s.readPress(r); err != nil {
+		return nil, "", err
+	}
+	v.pressed = p
+	if p.act != "" && !v.signedIn {
+		return nil, "", errNotSignedIn
+	}
+	credential := r.PostForm.Get("credential")
+	if credential == "" {
+		return nil, "", errNoCredential
+	}
+	if p.answer, err = passkey.Parse([]byte(credential)); err != nil {
+		return nil, "", err
+	}
+	binding, ok := s.cookies.bound(r)
+	if !ok {
+		return nil, "", errNoBinding
+	}
+	return p, binding, nil
 }
 
 // readPress reads the form around the credential.
