@@ -34,7 +34,7 @@ var only = map[string][]string{
 	"github.com/yuin/goldmark":                  {"bio/views"},
 	"github.com/microcosm-cc/bluemonday":        {"bio/views"},
 	"golang.org/x/net/idna":                     {"bio/views"},
-	"github.com/prometheus/client_golang":       {"bio/app/server"},
+	"github.com/VictoriaMetrics/metrics":        {"bio/app/server"},
 	"github.com/hashicorp/golang-lru":           {"bio/app/session", "bio/app/server"},
 	"github.com/modelcontextprotocol/go-sdk":    {"bio/agent"},
 	"golang.org/x/mod/sumdb":                    {"bio/app/audit", "bio/app/store", "bio/app/server"},

@@ -97,7 +97,7 @@ func (s *Server) stepUp(c echo.Context, p *pressed, binding string, act store.Ac
 	for _, ended := range done.Ended {
 		s.sessions.Forget(ended)
 	}
-	s.metrics.presses.WithLabelValues("stepped up").Inc()
+	s.metrics.pressed("stepped up")
 	if slices.Contains(done.Ended, begun.ID) { // with the passkey, or with the account
 		s.trail.grown()
 		s.signedOut(c)
@@ -298,7 +298,7 @@ func (s *Server) recover(c echo.Context, p *pressed, binding string) error {
 		return err
 	}
 	s.trail.grown()
-	s.metrics.presses.WithLabelValues("recovery begun").Inc()
+	s.metrics.pressed("recovery begun")
 	s.cookies.remember(c.Response())
 	page := s.authProps(c, s.cookies.binding(c.Response(), r), "", "")
 	page.Known, page.Here = true, "/"

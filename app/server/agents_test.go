@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -26,6 +27,7 @@ import (
 	"bio/app/account"
 	"bio/app/audit"
 	"bio/app/runs"
+	"bio/app/server"
 )
 
 // heard is what an agent was told. user has the account's name in it, brief is empty
@@ -297,6 +299,51 @@ func TestTrace(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 		s.runsWritten()
+	}
+}
+
+// A run is counted by its agent and how it ended, and timed; its log line names it,
+// and has nothing of what was asked or said.
+func TestObserved(t *testing.T) {
+	hook := agent.Reply(func(_ context.Context, in *agent.Input) (string, error) {
+		if strings.Contains(in.Prompt, "fail") {
+			return "half a secret answer", errors.New("the agent's reason")
+		}
+		return "a secret answer", nil
+	})
+	s := environment{agent: hook}.site(t)
+	b := s.browser()
+	b.enrol(s.device(), "{}")
+	var ids []string
+	for _, prompt := range []string{"a secret question", "fail with a secret"} {
+		b.post("/run", url.Values{"prompt": {prompt}})
+		s.runsWritten()
+		ids = append(ids, regexp.MustCompile(`data-run="([^"]+)"`).FindStringSubmatch(b.get("/").body)[1])
+	}
+	w := httptest.NewRecorder()
+	server.Metrics(s.Server).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, want := range []string{
+		"# TYPE bio_agent_runs_total counter\n", "# TYPE bio_agent_run_duration_seconds histogram\n",
+		`bio_agent_runs_total{agent="agent",status="done"} 1` + "\n", `bio_agent_runs_total{agent="agent",status="failed"} 1` + "\n",
+		`bio_agent_run_duration_seconds_bucket{agent="agent",le="+Inf"} 2` + "\n", `bio_agent_run_duration_seconds_count{agent="agent"} 2` + "\n",
+		"\nprocess_resident_memory_bytes ", "\ngo_goroutines ",
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("no %q in the metrics:\n%s", want, w.Body.String())
+		}
+	}
+	lines := strings.Split(s.log.String(), "\n")
+	for i, want := range []string{`"status":"done"`, `"status":"failed"`} {
+		of := func(line string) bool { return strings.Contains(line, `"msg":"run"`) && strings.Contains(line, ids[i]) }
+		at := slices.IndexFunc(lines, of)
+		for _, part := range []string{want, `"agent":"agent"`, `"ms":`} {
+			if at < 0 || !strings.Contains(lines[at], part) {
+				t.Errorf("no line of run %d with %s in\n%s", i, part, s.log)
+			}
+		}
+	}
+	if strings.Contains(s.log.String(), "secret") {
+		t.Errorf("content is logged:\n%s", s.log)
 	}
 }
 

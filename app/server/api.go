@@ -168,7 +168,7 @@ func (s *Server) add(c echo.Context, binding string) (in entered, err error) {
 		return entered{}, s.endedElsewhere(c, err)
 	}
 	s.trail.grown()
-	s.metrics.presses.WithLabelValues("passkey added").Inc()
+	s.metrics.pressed("passkey added")
 	return in, nil
 }
 

@@ -1,55 +1,30 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	vm "github.com/VictoriaMetrics/metrics"
 
 	"bio/app/runs"
+)
+
+// Upper bounds of buckets, in seconds: of answers, and of agents' runs.
+var (
+	answerTimes = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30}
+	runTimes    = []float64{.001, .005, .025, .1, .5, 1, 5, 15, 30, 60, 300}
 )
 
 // metrics are what Prometheus is told. Labels are of fixed sets: routes, not
 // paths; outcomes, not people.
 type metrics struct {
-	registry *prometheus.Registry
-	requests *prometheus.CounterVec
-	duration *prometheus.HistogramVec
-	series   sync.Map // answer to seriesOf: looking labels up costs more than counting
-	presses  *prometheus.CounterVec
-	runs     *prometheus.CounterVec
-	runTime  *prometheus.HistogramVec
+	set    *vm.Set
+	series sync.Map // answer to seriesOf: writing a name costs more than counting
 }
 
-func newMetrics() *metrics {
-	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bio_http_requests_total", Help: "Requests answered.",
-		}, []string{"method", "route", "status"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "bio_http_request_duration_seconds", Help: "Time to the end of the answer.",
-			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30},
-		}, []string{"route"}),
-		presses: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bio_presses_total", Help: "Presses of the button by what came of them.",
-		}, []string{"outcome"}),
-		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "bio_agent_runs_total", Help: "Agent runs that ended.",
-		}, []string{"agent", "status"}),
-		runTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "bio_agent_run_duration_seconds", Help: "How long agent runs took.",
-			Buckets: []float64{.001, .005, .025, .1, .5, 1, 5, 15, 30, 60, 300},
-		}, []string{"agent"}),
-	}
-	m.registry.MustRegister(m.requests, m.duration, m.presses, m.runs, m.runTime,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
-}
+func newMetrics() *metrics { return &metrics{set: vm.NewSet()} }
 
 type answer struct {
 	method, route string
@@ -57,8 +32,8 @@ type answer struct {
 }
 
 type seriesOf struct {
-	requests prometheus.Counter
-	duration prometheus.Observer
+	requests *vm.Counter
+	duration *vm.PrometheusHistogram
 }
 
 func (m *metrics) answered(method, route string, status int, took time.Duration) {
@@ -66,21 +41,32 @@ func (m *metrics) answered(method, route string, status int, took time.Duration)
 	found, ok := m.series.Load(a)
 	if !ok {
 		found, _ = m.series.LoadOrStore(a, seriesOf{
-			m.requests.WithLabelValues(method, route, strconv.Itoa(status)), m.duration.WithLabelValues(route),
+			m.set.GetOrCreateCounter(fmt.Sprintf(`bio_http_requests_total{method=%q,route=%q,status="%d"}`, method, route, status)),
+			m.set.GetOrCreatePrometheusHistogramExt(fmt.Sprintf(`bio_http_request_duration_seconds{route=%q}`, route), answerTimes),
 		})
 	}
 	series := found.(seriesOf)
 	series.requests.Inc()
-	series.duration.Observe(took.Seconds())
+	series.duration.Update(took.Seconds())
+}
+
+func (m *metrics) pressed(outcome string) {
+	m.set.GetOrCreateCounter(fmt.Sprintf(`bio_presses_total{outcome=%q}`, outcome)).Inc()
 }
 
 func (m *metrics) ran(run runs.Life) {
-	m.runs.WithLabelValues(run.Agent, run.Status).Inc()
-	m.runTime.WithLabelValues(run.Agent).Observe(run.Took.Seconds())
+	m.set.GetOrCreateCounter(fmt.Sprintf(`bio_agent_runs_total{agent=%q,status=%q}`, run.Agent, run.Status)).Inc()
+	m.set.GetOrCreatePrometheusHistogramExt(fmt.Sprintf(`bio_agent_run_duration_seconds{agent=%q}`, run.Agent), runTimes).
+		Update(run.Took.Seconds())
 }
 
 func (m *metrics) handler() http.Handler {
+	vm.ExposeMetadata(true) // the TYPE of each
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		m.set.WritePrometheus(w)
+		vm.WriteProcessMetrics(w)
+	})
 	return mux
 }

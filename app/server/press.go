@@ -202,7 +202,7 @@ func (s *Server) makeAccount(c echo.Context, reg *passkey.Registration, invitati
 	if err != nil {
 		return entered{}, err
 	}
-	s.metrics.presses.WithLabelValues("registered").Inc()
+	s.metrics.pressed("registered")
 	made := entered{user, reg.Credential}
 	return made, s.handOver(c, begun, made)
 }
@@ -287,7 +287,7 @@ func (s *Server) open(c echo.Context, p *pressed, binding string) (opened, error
 	for _, ended := range done.Ended {
 		s.sessions.Forget(ended)
 	}
-	s.metrics.presses.WithLabelValues("signed in").Inc()
+	s.metrics.pressed("signed in")
 	out := opened{entered{done.User, used.Credential}, done, used.User, in.Undo != ""}
 	return out, s.handOver(c, begun, out.entered)
 }
@@ -386,7 +386,7 @@ const recordWithin = 500 * time.Millisecond
 // the trail, also when the client has gone.
 func (s *Server) refused(c echo.Context, o outcome, cause error) {
 	v := visitOf(c)
-	s.metrics.presses.WithLabelValues("refused").Inc()
+	s.metrics.pressed("refused")
 	if o.status >= 500 || o.status == http.StatusTooManyRequests || s.outdated(v, cause) || harmless(v, o, cause) {
 		return
 	}
