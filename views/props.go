@@ -96,6 +96,8 @@ type Run struct {
 // empty) and, when there are several agents, "agent" (empty for all) to /run.
 type Ask struct {
 	Agents []string // their names
+	// What could not be asked, to be asked again; empty on a new form.
+	Notice, Agent, Prompt string
 }
 
 // Account is the person's own page. With Notice it is also the answer to a press.

@@ -191,12 +191,21 @@ func (s *Server) run(c echo.Context) error {
 	name, prompt := r.PostForm.Get("agent"), strings.ReplaceAll(r.PostForm.Get("prompt"), "\r\n", "\n")
 	switch {
 	case len(prompt) > maxPrompt:
-		return errPrompt
+		return s.askAgain(c, errPrompt, name, prompt)
 	case name != "" && !slices.Contains(s.agents, name):
-		return errNoAgent
+		return s.askAgain(c, errNoAgent, name, prompt)
 	}
 	s.startRuns(c, name, prompt)
 	return c.Redirect(http.StatusSeeOther, "/#run")
+}
+
+// askAgain refuses what was asked, on the page that still has it.
+func (s *Server) askAgain(c echo.Context, why error, name, prompt string) error {
+	if wantsProblem(c) {
+		return why
+	}
+	o := outcomeOf(why)
+	return s.showHome(c, o.status, views.Home{Ask: &views.Ask{Notice: o.sentence, Agent: name, Prompt: prompt}}, nil)
 }
 
 // stopRun answers the button that stops a run. One that has ended has ended.
@@ -227,6 +236,3 @@ func (s *Server) work(ctx context.Context, all []*runs.Run) *views.Work {
 	}
 	return w
 }
-
-// asks is the form that asks the agents.
-func (s *Server) asks() *views.Ask { return &views.Ask{Agents: s.agents} }

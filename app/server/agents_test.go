@@ -347,25 +347,34 @@ func TestObserved(t *testing.T) {
 	}
 }
 
-// What is asked is at most 8 KiB, and of an agent that there is; else nothing starts.
+// What is asked is at most 8 KiB, and of an agent that there is; else nothing starts,
+// and nothing that was written is lost.
 func TestAskIsRefused(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
 	b.enrol(s.device(), "{}")
+	const tooLong = "That is too long to ask: 8 KiB are the most. Shorten it, and press Run again."
 	long := strings.Repeat("é", 4<<10)
 	for name, tt := range map[string]struct {
 		by     *browser
 		fields url.Values
 		status int
 		code   string
+		notice string
 	}{
-		"too long":      {b, url.Values{"prompt": {long + "a"}}, 422, "too_long"},
-		"no such agent": {b, url.Values{"prompt": {"a"}, "agent": {"butler"}}, 404, "not_found"},
-		"signed out":    {s.browser(), url.Values{"prompt": {"a"}}, 401, "signed_out"},
+		"too long":      {b, url.Values{"prompt": {long + "a"}}, 422, "too_long", tooLong},
+		"the most":      {b, url.Values{"prompt": {strings.Repeat("本", 8<<10)}}, 422, "too_long", tooLong}, // that the page takes
+		"no such agent": {b, url.Values{"prompt": {"<a>"}, "agent": {"butler"}}, 404, "not_found", "There is no agent of that name here."},
+		"signed out":    {s.browser(), url.Values{"prompt": {"a"}}, 401, "signed_out", ""},
 	} {
 		checkCode(t, name, asProblem(tt.by).post("/run", tt.fields), tt.status, tt.code)
-		if p := tt.by.post("/run", tt.fields); p.status != tt.status && tt.status != 401 || tt.status == 401 && p.header.Get("Location") != "/" {
-			t.Errorf("%s: the page is %d to %q", name, p.status, p.header.Get("Location"))
+		p := tt.by.post("/run", tt.fields)
+		if tt.status == 401 {
+			if p.header.Get("Location") != "/" {
+				t.Errorf("%s: the page is %d to %q", name, p.status, p.header.Get("Location"))
+			}
+		} else if p.status != tt.status || p.prompt != tt.fields.Get("prompt") || p.notice != tt.notice {
+			t.Errorf("%s: the page is %d, says %q, and of what was written keeps %d characters", name, p.status, p.notice, len(p.prompt))
 		}
 		if kept := s.kept(); kept != nil {
 			t.Errorf("%s: started %q", name, kept)

@@ -17,8 +17,12 @@ import (
 	"bio/views"
 )
 
-// maxBody bounds every request's body, in bytes.
-const maxBody = 64 << 10
+// maxBody bounds in bytes the body of every request, but maxAskBody that of POST
+// /run: the page takes 8,192 characters, and a form sends up to nine bytes for each.
+const (
+	maxBody    = 64 << 10
+	maxAskBody = 128 << 10
+)
 
 var (
 	errTooLarge      = errors.New("server: body too large")
@@ -73,7 +77,7 @@ var outcomes = []struct {
 	{account.ErrInvitation, outcome{http.StatusForbidden, "invitation", "Not invited", "That invitation was used already or has expired. If you have an account here, press Auth; otherwise ask for a new one."}},
 	{errNotAllowed, outcome{http.StatusForbidden, "registration_not_allowed", "Not invited", "New accounts need an invitation here. Ask whoever runs this site for one, and open its link. If you have a passkey already, press Auth to use it."}},
 	{errCrossSite, outcome{http.StatusForbidden, "cross_site", "Not from here", "Another site sent you here with a form, and that is not allowed. Open Bio itself and press Auth there."}},
-	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "too_large", "Too large", "That was too large to be a passkey. Press Auth again."}},
+	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "too_large", "Too large", "That was too large to be read. Press Auth again."}},
 	{errNotSignedIn, outcome{http.StatusUnauthorized, "signed_out", "Signed out", "You are signed out. Press Auth to sign in."}},
 	{session.ErrNone, outcome{http.StatusUnauthorized, "signed_out", "Signed out", "You are signed out. Press Auth to sign in."}},
 	{session.ErrStale, outcome{http.StatusForbidden, "reauthentication_required", "Sign in again", "That needs a sign-in of the last five minutes. Sign in again, and repeat it."}},
@@ -89,7 +93,7 @@ var outcomes = []struct {
 	{errDays, outcome{http.StatusUnprocessableEntity, "bad_days", "Another time", "An invitation lasts 1 to 365 days."}},
 	{errClosed, outcome{http.StatusConflict, "registration_closed", "Closed", "Nobody new can come in here, so an invitation needs a group, for someone who has an account."}},
 	{errDisabledThere, outcome{http.StatusConflict, "disabled", "Disabled", "That account is disabled, and a recovery link would not open it. Enable it first: bio users enable."}},
-	{errPrompt, outcome{http.StatusUnprocessableEntity, "too_long", "Too long", "That is too long to ask: at most 8 KiB. Shorten it, and send it again."}},
+	{errPrompt, outcome{http.StatusUnprocessableEntity, "too_long", "Too long", "That is too long to ask: 8 KiB are the most. Shorten it, and press Run again."}},
 	{errNoAgent, outcome{http.StatusNotFound, "not_found", "Not here", "There is no agent of that name here."}},
 	{errNoAccount, outcome{http.StatusNotFound, "not_found", "Not here", "There is no account of that name."}},
 	{errNoRecovery, outcome{http.StatusNotFound, "not_found", "Not here", "No recovery waits any more."}},

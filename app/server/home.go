@@ -226,7 +226,11 @@ func toFirstPage(c echo.Context) error { return c.Redirect(http.StatusSeeOther, 
 // as they come. Without runs of its own it shows the person's last ones.
 func (s *Server) showHome(c echo.Context, status int, page views.Home, started []*runs.Run) error {
 	r, v := c.Request(), visitOf(c)
-	page.Account, page.Ask = v.user.Name, s.asks()
+	page.Account = v.user.Name
+	if page.Ask == nil {
+		page.Ask = new(views.Ask)
+	}
+	page.Ask.Agents = s.agents
 	// The page of a press that succeeded is shown, whatever the database says now.
 	var err error
 	if page.Recovery, err = s.waiting(c); err != nil {

@@ -216,7 +216,7 @@ func (s *Server) protect() echo.MiddlewareFunc {
 				return c.NoContent(http.StatusNoContent)
 			}
 			if r.Body != http.NoBody {
-				r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
+				r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, mostOf(c))
 			}
 			return next(c)
 		}
@@ -259,6 +259,14 @@ func share(c echo.Context, others map[string]bool) (preflight bool) {
 	return true
 }
 
+// mostOf is how many bytes the body of this request may have.
+func mostOf(c echo.Context) int64 {
+	if c.Path() == "/run" {
+		return maxAskBody
+	}
+	return maxBody
+}
+
 // pressing marks what is refused from here on as a press that was refused.
 func pressing(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
@@ -273,7 +281,7 @@ func (s *Server) limit(next echo.HandlerFunc) echo.HandlerFunc {
 		if wait, ok := s.limits.allow(visitOf(c).addr, s.now()); !ok {
 			return &tooManyError{wait}
 		}
-		if c.Request().ContentLength > maxBody { // only now: a refusal is worth an attempt too
+		if c.Request().ContentLength > mostOf(c) { // only now: a refusal is worth an attempt too
 			return errTooLarge
 		}
 		return next(c)

@@ -332,6 +332,7 @@ type page struct {
 	plain      []string         // where the forms without a ceremony post to
 	link       string           // code#link
 	run        string           // the text of section#run
+	prompt     string           // in the form that asks the agents
 	recovery   string           // the text of section#recovery
 	ids        map[string]bool
 }
@@ -405,6 +406,8 @@ func read(t testing.TB, answer *http.Response) *page {
 			p.link = text(n)
 		case a["id"] == "run":
 			p.run = text(n)
+		case a["name"] == "prompt":
+			p.prompt = text(n)
 		case a["id"] == "recovery":
 			p.recovery = strings.Join(strings.Fields(text(n)), " ")
 		case a["data-say"] == "notice" || a["class"] == "notice":
