@@ -47,8 +47,12 @@ const (
 	drainTrail  = 5 * time.Second
 )
 
-// housekeeping is how often what has expired is removed.
-const housekeeping = time.Minute
+// housekeeping is how often what has expired is removed; the first time when those
+// who wait for a start have been answered.
+const (
+	firstHousekeeping = time.Second
+	housekeeping      = time.Minute
+)
 
 // ErrServing says that a server that had started stopped badly. Any other error
 // of Run is of the start, and says what to mend.
@@ -179,9 +183,15 @@ func (s *Server) httpServer(handler http.Handler) *http.Server {
 
 // keepHouse removes what has expired until ctx is done.
 func (s *Server) keepHouse(ctx context.Context) {
-	tick := time.NewTicker(housekeeping)
-	defer tick.Stop()
+	next := time.NewTimer(firstHousekeeping)
+	defer next.Stop()
 	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+			next.Reset(housekeeping)
+		}
 		expired, err := s.db.ExpireSessions(ctx, s.settings.SessionIdle)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("expired sessions were not removed", "error", err)
@@ -192,11 +202,6 @@ func (s *Server) keepHouse(ctx context.Context) {
 		}
 		if expired+interrupted > 0 {
 			s.trail.grown()
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
 		}
 	}
 }
