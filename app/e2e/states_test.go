@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -286,6 +288,18 @@ var states = []struct {
 		p.until(reads("First words."))
 		p.answer(200, func() { p.clickEarly(".stop button") })
 		p.account()
+		return p
+	}},
+	{"too-long", func(t *testing.T) *tab {
+		p := serve(t, nil).browse(t)
+		p.register()
+		// The most that the field takes, in letters of three bytes.
+		most := strings.Repeat("Wie geht es dir heute, 世界? ", 400)
+		p.run("document.querySelector('#ask textarea').value = " + strconv.Quote(most) + ".slice(0, 8192)")
+		p.answer(422, func() { p.click("#ask button") })
+		if n := eval[int](p, "document.querySelector('#ask textarea').value.length"); n != 8192 {
+			t.Errorf("the field keeps %d characters", n)
+		}
 		return p
 	}},
 	{"agent-failed", func(t *testing.T) *tab {

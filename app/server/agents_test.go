@@ -353,7 +353,7 @@ func TestAskIsRefused(t *testing.T) {
 	s := newSite(t)
 	b := s.browser()
 	b.enrol(s.device(), "{}")
-	const tooLong = "That is too long to ask: 8 KiB are the most. Shorten it, and press Run again."
+	const tooLong = "That is too long to ask: the most is 8 KiB, some 8,000 Latin letters. Shorten it, and press Run again."
 	long := strings.Repeat("é", 4<<10)
 	for name, tt := range map[string]struct {
 		by     *browser

@@ -93,7 +93,7 @@ var outcomes = []struct {
 	{errDays, outcome{http.StatusUnprocessableEntity, "bad_days", "Another time", "An invitation lasts 1 to 365 days."}},
 	{errClosed, outcome{http.StatusConflict, "registration_closed", "Closed", "Nobody new can come in here, so an invitation needs a group, for someone who has an account."}},
 	{errDisabledThere, outcome{http.StatusConflict, "disabled", "Disabled", "That account is disabled, and a recovery link would not open it. Enable it first: bio users enable."}},
-	{errPrompt, outcome{http.StatusUnprocessableEntity, "too_long", "Too long", "That is too long to ask: 8 KiB are the most. Shorten it, and press Run again."}},
+	{errPrompt, outcome{http.StatusUnprocessableEntity, "too_long", "Too long", "That is too long to ask: the most is 8 KiB, some 8,000 Latin letters. Shorten it, and press Run again."}},
 	{errNoAgent, outcome{http.StatusNotFound, "not_found", "Not here", "There is no agent of that name here."}},
 	{errNoAccount, outcome{http.StatusNotFound, "not_found", "Not here", "There is no account of that name."}},
 	{errNoRecovery, outcome{http.StatusNotFound, "not_found", "Not here", "No recovery waits any more."}},
