@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"regexp"
 	"slices"
@@ -181,6 +182,9 @@ func (s *Server) run(c echo.Context) error {
 		}
 		return c.Redirect(http.StatusSeeOther, "/")
 	}
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType)); kind != echo.MIMEApplicationForm && r.ContentLength != 0 {
+		return errNotFormFields
+	}
 	if err := r.ParseForm(); err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			return err
@@ -196,7 +200,11 @@ func (s *Server) run(c echo.Context) error {
 		return s.askAgain(c, errNoAgent, name, prompt)
 	}
 	s.startRuns(c, name, prompt)
-	return c.Redirect(http.StatusSeeOther, "/#run")
+	// Without a fragment: to one in a page that goes on, a browser jumps at its end.
+	if name != "" {
+		return c.Redirect(http.StatusSeeOther, "/?agent="+name)
+	}
+	return c.Redirect(http.StatusSeeOther, "/")
 }
 
 // askAgain refuses what was asked, on the page that still has it.
@@ -220,19 +228,44 @@ func (s *Server) stopRun(c echo.Context) error {
 			return err
 		}
 	}
-	return c.Redirect(http.StatusSeeOther, "/#run")
+	return c.Redirect(http.StatusSeeOther, "/")
 }
 
-// work shows runs as they go on.
-func (s *Server) work(ctx context.Context, all []*runs.Run) *views.Work {
+// work shows runs as they go on, for as long as the session does that reads them.
+func (s *Server) work(c echo.Context, all []*runs.Run) *views.Work {
 	if len(all) == 0 {
 		return nil
 	}
-	w := &views.Work{Events: runs.Follow(ctx, all)}
+	ctx, v := c.Request().Context(), visitOf(c)
+	over := false
+	w := new(views.Work)
 	for _, run := range all {
 		w.Runs = append(w.Runs, views.Run{
-			ID: run.ID(), Agent: run.Agent(), Prompt: run.Prompt(), Status: run.Status(), Final: run.Final,
+			ID: run.ID(), Agent: run.Agent(), Prompt: run.Prompt(), Status: run.Status(),
+			Final: func() (status, sentence string) {
+				if over {
+					return runs.Interrupted, "This page has stopped here. Reload it to read on."
+				}
+				return run.Final()
+			},
 		})
+	}
+	w.Events = func(yield func(int, []agent.Event) bool) {
+		for i, events := range runs.Follow(ctx, all) {
+			// While the database cannot say, nobody can have ended a session in it.
+			if holds, err := s.sessions.Holds(ctx, v.session); err == nil && !holds {
+				over = true
+				for i := range all {
+					if !yield(i, nil) {
+						return
+					}
+				}
+				return
+			}
+			if !yield(i, events) {
+				return
+			}
+		}
 	}
 	return w
 }

@@ -218,7 +218,7 @@ func TestAdapters(t *testing.T) {
 
 			b.header.Del("Traceparent")
 			const prompt = "How *are* you?\nAnd <b>they</b>?"
-			if p := b.post("/run", url.Values{"prompt": {strings.ReplaceAll(prompt, "\n", "\r\n")}}); p.status != http.StatusSeeOther || p.header.Get("Location") != "/#run" {
+			if p := b.post("/run", url.Values{"prompt": {strings.ReplaceAll(prompt, "\n", "\r\n")}}); p.status != http.StatusSeeOther || p.header.Get("Location") != "/" {
 				t.Errorf("POST /run: %d to %q", p.status, p.header.Get("Location"))
 			}
 			if got := a.last(); got.prompt != prompt || got.trace == trace || !aTrace.MatchString(got.trace) {
@@ -439,7 +439,7 @@ func TestStopRun(t *testing.T) {
 	s.awaitKept("agent running begin")
 	stop := url.Values{"run": {s.runID()}}
 	for name, by := range map[string]*browser{"another": other, "nobody": s.browser()} {
-		if p := by.post("/run/stop", stop); p.status != http.StatusSeeOther || p.header.Get("Location") != "/#run" {
+		if p := by.post("/run/stop", stop); p.status != http.StatusSeeOther || p.header.Get("Location") != "/" {
 			t.Errorf("%s: %d to %q", name, p.status, p.header.Get("Location"))
 		}
 	}
@@ -457,7 +457,7 @@ func TestStopRun(t *testing.T) {
 	s.awaitKept("agent running begin")
 	stop.Set("run", s.runID())
 	for range 2 { // one that has ended has ended
-		if p := b.post("/run/stop", stop); p.status != http.StatusSeeOther || p.header.Get("Location") != "/#run" {
+		if p := b.post("/run/stop", stop); p.status != http.StatusSeeOther || p.header.Get("Location") != "/" {
 			t.Errorf("%d to %q", p.status, p.header.Get("Location"))
 		}
 		s.runsWritten()
@@ -676,6 +676,77 @@ func (w *patience) move(which string, t time.Time) error {
 func (w *patience) Write(p []byte) (int, error) {
 	w.moves = append(w.moves, "piece")
 	return w.ResponseRecorder.Write(p)
+}
+
+// piped is an answer that is read while it is written.
+type piped struct {
+	http.ResponseWriter
+	to *io.PipeWriter
+}
+
+func (w piped) Write(p []byte) (int, error) { return w.to.Write(p) }
+func (w piped) Flush()                      {}
+
+// A page reads for as long as the session does that opened it, and not a word more.
+func TestSessionEndsWhileReading(t *testing.T) {
+	for name, end := range map[string]func(*site, *browser) error{
+		"signed out": func(_ *site, b *browser) error {
+			if p := b.clone().post("/sign-out", nil); p.status != http.StatusSeeOther {
+				return fmt.Errorf("sign-out: %d", p.status)
+			}
+			return nil
+		},
+		"revoked beside the server": func(s *site, b *browser) error {
+			_, n, err := s.db.RevokeSessions(t.Context(), b.get("/account").account, "test")
+			s.clock.Advance(2 * time.Second)
+			if n == 0 {
+				return errors.New("no session was revoked")
+			}
+			return err
+		},
+		"at its cap": func(s *site, _ *browser) error {
+			s.clock.Advance(s.settings.SessionMax)
+			return nil
+		},
+		"not at all": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			hook := slow{make(chan struct{}, 1)}
+			s := environment{agent: hook}.site(t)
+			b := s.browser()
+			b.enrol(s.device(), "{}")
+			b.post("/run", nil)
+			from, to := io.Pipe()
+			go func() {
+				s.ServeHTTP(piped{httptest.NewRecorder(), to}, b.request(http.MethodGet, "/", nil))
+				to.Close()
+			}()
+			var page strings.Builder
+			for piece := make([]byte, 4<<10); !strings.Contains(page.String(), "beginning"); {
+				n, err := from.Read(piece)
+				if page.Write(piece[:n]); err != nil {
+					t.Fatalf("%v after %s", err, page.String())
+				}
+			}
+			if end != nil {
+				if err := end(s, b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hook.release <- struct{}{}
+			if _, err := io.Copy(&page, from); err != nil {
+				t.Fatal(err)
+			}
+			s.runsWritten()
+			got := page.String()
+			if strings.Contains(got, "beginningending") != (end == nil) || strings.Contains(got, "Reload it to read on.") != (end != nil) || !strings.Contains(got, "</html>") {
+				t.Errorf("the page goes on with %s", got[strings.Index(got, "beginning"):])
+			}
+			if diff := cmp.Diff([]string{"agent done"}, s.kept()); diff != "" {
+				t.Errorf("kept (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 // A page streams for as long as something comes: the server's own deadlines move

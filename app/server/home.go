@@ -228,7 +228,7 @@ func (s *Server) showHome(c echo.Context, status int, page views.Home, started [
 	r, v := c.Request(), visitOf(c)
 	page.Account = v.user.Name
 	if page.Ask == nil {
-		page.Ask = new(views.Ask)
+		page.Ask = &views.Ask{Agent: r.URL.Query().Get("agent")} // the one that was asked last
 	}
 	page.Ask.Agents = s.agents
 	// The page of a press that succeeded is shown, whatever the database says now.
@@ -242,7 +242,7 @@ func (s *Server) showHome(c echo.Context, status int, page views.Home, started [
 	if started == nil {
 		started = s.runs.Last(r.Context(), v.user.ID)
 	}
-	page.Work = s.work(r.Context(), started)
+	page.Work = s.work(c, started)
 	response := c.Response()
 	h := response.Header()
 	h.Set(echo.HeaderContentType, echo.MIMETextHTMLCharsetUTF8)

@@ -192,6 +192,38 @@ func (k *Keeper) touch(ctx context.Context, key [sha256.Size]byte, e *entry, now
 	}
 }
 
+// Holds reports whether a session that Check or Begin gave goes on, for what lasts
+// longer than a request. It is not activity.
+func (k *Keeper) Holds(ctx context.Context, s Session) (bool, error) {
+	now := k.Now()
+	k.mu.Lock()
+	key, ok := k.byID[s.ID]
+	var e *entry
+	if ok {
+		e, ok = k.known.Peek(key)
+	}
+	ended := k.ended
+	k.mu.Unlock()
+
+	if age := now.Sub(at(e)); !ok || age > fresh || age < 0 {
+		read, u, err := k.Store.Session(ctx, s.ID)
+		if errors.Is(err, ErrNone) {
+			k.Forget(s.ID)
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		s = read
+		k.mu.Lock()
+		if ok && k.ended == ended {
+			k.remember(key, &entry{read, u, now})
+		}
+		k.mu.Unlock()
+	}
+	return now.Before(s.ExpiresAt), nil
+}
+
 // End ends a session and records the entry. It takes effect here at once; ending
 // one that has ended already is not an error.
 func (k *Keeper) End(ctx context.Context, id string, record audit.Entry) error {

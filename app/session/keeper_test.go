@@ -398,6 +398,44 @@ func TestClockGoesBack(t *testing.T) {
 	p.check(there, compact, false)
 }
 
+// What lasts longer than a request learns that its session is over as the next
+// request would, asks the store as seldom, and is no activity.
+func TestHolds(t *testing.T) {
+	p := newPlace(t)
+	here, store := p.keeper()
+	there, _ := p.keeper()
+	s, _, compact := p.signIn(here)
+	capped, _, _ := p.signIn(here)
+	holds := func(k *session.Keeper, s session.Session, want bool) {
+		t.Helper()
+		if got, err := k.Holds(t.Context(), s); err != nil || got != want {
+			t.Errorf("holds: %t, %v; want %t", got, err, want)
+		}
+	}
+	for range 100 {
+		holds(here, s, true)
+	}
+	if r := store.reads.Load(); r != 1 {
+		t.Errorf("%d reads", r)
+	}
+	holds(there, s, true) // which has not seen its token
+	p.check(there, compact, true)
+	p.clock.Advance(2 * time.Minute)
+	holds(here, s, true)
+	if w := store.touches.Load(); w != 0 {
+		t.Errorf("%d touches", w)
+	}
+	end(t, here, s.ID)
+	holds(here, s, false)
+	holds(there, s, false) // 2 minutes later than it looked
+	p.clock.Advance(limit)
+	holds(here, capped, false)
+	p.db.Close()
+	if _, err := there.Holds(t.Context(), s); err == nil {
+		t.Error("holds without a store")
+	}
+}
+
 // A row that was read before the session ended is not remembered after it.
 func TestEndWhileReading(t *testing.T) {
 	p := newPlace(t)
