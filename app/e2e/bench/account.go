@@ -129,9 +129,7 @@ func (b *bench) settleIn(data, origin string) (headers string, err error) {
 			return "", err
 		}
 	}
-	binding := make([]byte, 16)
-	rand.Read(binding)
-	return "User-Agent: " + userAgent + "\r\nCookie: bio-pre=" + encode(binding) + "; bio=" + cookies[0] + "; bio-known=1\r\n", nil
+	return v.browser(cookies[0]), nil
 }
 
 // fillings make the others: each with a passkey and a session. ?1 is how many, ?2

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,9 +30,10 @@ func request(method, path, host, headers string) []byte {
 // than they do.
 type conn struct {
 	net.Conn
-	in    *bufio.Reader
-	body  []byte
-	first time.Time // when the first byte of the last answer came
+	in      *bufio.Reader
+	body    []byte
+	first   time.Time // when the first byte of the last answer came
+	session string    // the value of the session cookie that was set last
 }
 
 func dial(addr string) (*conn, error) {
@@ -45,47 +47,12 @@ func dial(addr string) (*conn, error) {
 var errAnswer = errors.New("answer cannot be read")
 
 func (c *conn) do(request []byte) (status int, body []byte, err error) {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return 0, nil, err
-	}
-	if _, err := c.Write(request); err != nil {
-		return 0, nil, err
-	}
-	if _, err := c.in.Peek(1); err != nil {
-		return 0, nil, err
-	}
-	c.first = time.Now()
-	line, err := c.line()
+	status, length, err := c.head(request)
 	if err != nil {
 		return 0, nil, err
 	}
-	if len(line) < len("HTTP/1.1 200") {
-		return 0, nil, errAnswer
-	}
-	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
-		return 0, nil, errAnswer
-	}
-	length, chunked := 0, false
-	for {
-		line, err := c.line()
-		if err != nil {
-			return 0, nil, err
-		}
-		if len(line) == 0 {
-			break
-		}
-		name, value, _ := bytes.Cut(line, []byte(": "))
-		switch string(name) { // as net/http writes them
-		case "Content-Length":
-			if length, err = strconv.Atoi(string(value)); err != nil {
-				return 0, nil, errAnswer
-			}
-		case "Transfer-Encoding":
-			chunked = true
-		}
-	}
 	c.body = c.body[:0]
-	if !chunked {
+	if length != chunked {
 		return status, c.body, c.read(length)
 	}
 	for {
@@ -105,6 +72,70 @@ func (c *conn) do(request []byte) (status int, body []byte, err error) {
 		}
 		if n == 0 {
 			return status, c.body, nil
+		}
+	}
+}
+
+// open returns the status of an answer whose body the caller reads as it comes. It
+// is the connection's last. What takes longer than a usual answer needs a deadline
+// of its own.
+func (c *conn) open(request []byte) (status int, body io.Reader, err error) {
+	status, length, err := c.head(request)
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case length == chunked:
+		return status, httputil.NewChunkedReader(c.in), nil
+	}
+	return status, io.LimitReader(c.in, int64(length)), nil
+}
+
+// chunked is the length of a body that says it as it comes.
+const chunked = -1
+
+// head sends a request and reads its answer as far as the body.
+func (c *conn) head(request []byte) (status, length int, err error) {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return 0, 0, err
+	}
+	if _, err := c.Write(request); err != nil {
+		return 0, 0, err
+	}
+	if _, err := c.in.Peek(1); err != nil {
+		return 0, 0, err
+	}
+	c.first = time.Now()
+	line, err := c.line()
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(line) < len("HTTP/1.1 200") {
+		return 0, 0, errAnswer
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, 0, errAnswer
+	}
+	for {
+		line, err := c.line()
+		if err != nil {
+			return 0, 0, err
+		}
+		if len(line) == 0 {
+			return status, length, nil
+		}
+		name, value, _ := bytes.Cut(line, []byte(": "))
+		switch string(name) { // as net/http writes them
+		case "Content-Length":
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return 0, 0, errAnswer
+			}
+		case "Transfer-Encoding":
+			length = chunked
+		case "Set-Cookie":
+			if value, ok := bytes.CutPrefix(value, []byte("bio=")); ok {
+				value, _, _ = bytes.Cut(value, []byte(";"))
+				c.session = string(value)
+			}
 		}
 	}
 }

@@ -35,6 +35,7 @@ var sections = []struct {
 	{"signin", (*bench).signIn},
 	{"trail", (*bench).trail},
 	{"account", (*bench).account},
+	{"runs", (*bench).runs},
 	{"start", (*bench).startUp},
 	{"memory", (*bench).memory},
 	{"size", (*bench).size},

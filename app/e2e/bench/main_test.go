@@ -32,6 +32,9 @@ func TestQuantile(t *testing.T) {
 func TestConn(t *testing.T) {
 	long := strings.Repeat("0123456789", 5000)
 	answers := map[string]http.HandlerFunc{
+		"/cookies": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Set-Cookie"] = []string{"bio-known=1; Path=/", "bio=a.b.c; Path=/; HttpOnly"}
+		},
 		"/length":  func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "short") },
 		"/empty":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusSeeOther) },
 		"/chunked": func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, long) },
@@ -59,6 +62,24 @@ func TestConn(t *testing.T) {
 		if c.first.Before(asked) || c.first.After(time.Now()) {
 			t.Errorf("%s: asked at %v, the first byte came at %v", want.path, asked, c.first)
 		}
+		last, err := dial(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer last.Close()
+		status, open, err := last.open(request("GET", want.path, addr, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(open); err != nil || status != want.status || string(body) != want.body {
+			t.Errorf("%s, as it comes: %d, %d bytes, %v", want.path, status, len(body), err)
+		}
+	}
+	if c.session != "" {
+		t.Errorf("a session from nowhere: %q", c.session)
+	}
+	if _, _, err := c.do(request("GET", "/cookies", addr, "")); err != nil || c.session != "a.b.c" {
+		t.Errorf("got the session %q, %v", c.session, err)
 	}
 }
 

@@ -21,8 +21,8 @@ type visitor struct {
 	key        *ecdsa.PrivateKey
 	credential []byte // id
 	handle     []byte // of the user, once registered
-	home       []byte // the request GET /
-	headers    string // of a press
+	binding    string // of the browser, as its cookie has it
+	home       []byte // the request GET / without a session
 }
 
 const (
@@ -44,12 +44,10 @@ func register(s site, origin string) (*visitor, error) {
 	binding := make([]byte, 16)
 	rand.Read(v.credential)
 	rand.Read(binding)
-	siteHost := host(origin)
-	browser := "User-Agent: " + userAgent + "\r\nCookie: bio-pre=" + encode(binding) + "; bio-known=1\r\nSec-Fetch-Site: same-origin\r\n"
-	v.home = request("GET", "/", siteHost, browser)
-	v.headers = browser + "Origin: " + origin + "\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "
+	v.binding = encode(binding)
+	v.home = v.get("/", "")
 
-	status, body, err := s.do(request("GET", "/ceremony", siteHost, browser))
+	status, body, err := s.do(v.get("/ceremony", ""))
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +78,26 @@ func register(s site, origin string) (*visitor, error) {
 		return nil, err
 	}
 	return v, expect("registration", status, 303, body)
+}
+
+// browser is the headers of the visitor's browser. Without a session it is signed
+// out.
+func (v *visitor) browser(session string) string {
+	if session != "" {
+		session = "; bio=" + session
+	}
+	return "User-Agent: " + userAgent + "\r\nCookie: bio-pre=" + v.binding + session + "; bio-known=1\r\nSec-Fetch-Site: same-origin\r\n"
+}
+
+func (v *visitor) get(path, session string) []byte {
+	return request("GET", path, host(v.origin), v.browser(session))
+}
+
+// post sends a form.
+func (v *visitor) post(path, session, form string) []byte {
+	head := request("POST", path, host(v.origin), v.browser(session)+"Origin: "+v.origin+
+		"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: "+fmt.Sprint(len(form))+"\r\n")
+	return append(head, form...)
 }
 
 func (v *visitor) clientData(kind, challenge string) []byte {
@@ -142,8 +160,7 @@ func (v *visitor) press(credential []byte, redirected bool) []byte {
 	if redirected {
 		form += "&return_to=%2Freadyz"
 	}
-	head := request("POST", "/", host(v.origin), v.headers+fmt.Sprint(len(form))+"\r\n")
-	return append(head, form...)
+	return v.post("/", "", form)
 }
 
 // challengeLen is that of 40 bytes as base64url.
