@@ -94,7 +94,8 @@ func person(ts *testscript.TestScript, _ bool, args []string) {
 	id := account.UserID(sum[:])
 	_, err = db.Register(ctx, store.Registration{
 		Press: store.Press{Challenge: []byte(rand.Text()), Expires: now.Add(time.Minute), Session: session.Session{
-			ID: "session of " + name, UserID: id, CreatedAt: now, SeenAt: now, AuthTime: now, ExpiresAt: now.Add(time.Hour),
+			// Whenever it began, it goes on: housekeeping would remove one that is over.
+			ID: "session of " + name, UserID: id, CreatedAt: now, SeenAt: time.Now(), AuthTime: now, ExpiresAt: time.Now().Add(time.Hour),
 		}},
 		User: account.User{ID: id, Handle: sum[:], Groups: args[min(2, len(args)):]}, Names: []string{name},
 		Credential: account.Credential{ID: sum[:], PublicKey: sum[:], AAGUID: make([]byte, 16)},
