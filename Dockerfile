@@ -17,7 +17,7 @@ COPY --from=build --chown=65532:65532 /out/data /data
 USER 65532:65532
 VOLUME /data
 # There is no /tmp, so the database spills where it lives.
-ENV BIO_DATA=/data TMPDIR=/data
+ENV BIO_DATA=/data TMPDIR=/data PORT=8080
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=3s --start-period=5s CMD ["/bio", "healthcheck"]
 ENTRYPOINT ["/bio"]

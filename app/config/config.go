@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -43,9 +44,8 @@ type Settings struct {
 	SessionMax    time.Duration
 
 	TrustedProxies []netip.Prefix // BIO_TRUSTED_PROXIES, masked, without repeats
-	Agents         []Agent        // BIO_AGENT
+	Agents         []Agent        // BIO_AGENT, with the keys of BIO_AGENT_KEY
 	AgentTimeout   time.Duration
-	AgentKey       Secret // nil: none
 	AgentSystem    string // what a model is told it is, or empty: the adapter's own words
 	AgentContext   bool   // models are told what the trail says of their person
 	AgentTokens    int    // that a model may write
@@ -162,6 +162,9 @@ func Load(environ []string) (*Settings, error) {
 	s.SessionIdle, s.SessionMax = l.session()
 
 	s.TrustedProxies = l.proxies()
+	if l.direct(&s) {
+		s.Listen = ":" + strconv.Itoa(int(s.URL.Port))
+	}
 	l.agents(&s)
 	s.RateLimit = l.rate("BIO_RATE_LIMIT")
 	s.RefusalLimit = l.rate("BIO_REFUSAL_LIMIT")
@@ -191,6 +194,15 @@ func (l *loader) listen() string {
 		l.problem("BIO_LISTEN", "is not an address to listen on", mend)
 	}
 	return addr
+}
+
+// direct reports whether BIO_URL names the port to listen on, which nothing else
+// does: a port of this machine with no proxy before it. Without a port it is 80,
+// where few may listen, and a proxy stands as a rule.
+func (l *loader) direct(s *Settings) bool {
+	_, listen := l.lookup("BIO_LISTEN")
+	return !listen && l.env["PORT"] == "" && len(s.TrustedProxies) == 0 &&
+		s.URL.Scheme == "http" && s.URL.Host == "localhost" && s.URL.Port != 0
 }
 
 func (l *loader) url(listen string) Origin {

@@ -79,6 +79,19 @@ func TestLoad(t *testing.T) {
 			s.Listen = "127.0.0.1:80"
 			s.URL.Port = 0
 		}},
+		{"port of this machine", []string{"BIO_URL=http://localhost:18080", "BIO_TRUSTED_PROXIES=none"}, func(s *Settings) {
+			s.Listen = ":18080"
+			s.URL.Port = 18080
+		}},
+		{"port of a proxy", []string{"BIO_URL=http://localhost:18080", "BIO_TRUSTED_PROXIES=::1"}, func(s *Settings) {
+			s.URL.Port = 18080
+			s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("::1/128")}
+		}},
+		{"port of a container", []string{"BIO_URL=http://localhost:18080", "PORT=8080"}, func(s *Settings) { s.URL.Port = 18080 }},
+		{"port 80 of this machine", []string{"BIO_URL=http://localhost"}, func(s *Settings) { s.URL.Port = 0 }},
+		{"port with TLS", []string{"BIO_URL=https://localhost:8443"}, func(s *Settings) {
+			s.URL = Origin{Scheme: "https", Host: "localhost", Port: 8443}
+		}},
 		{"any port", []string{"BIO_LISTEN=LOCALHOST:0", "BIO_URL=http://localhost:1"}, func(s *Settings) {
 			s.Listen = "localhost:0"
 			s.URL.Port = 1
@@ -114,27 +127,6 @@ func TestLoad(t *testing.T) {
 			s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fdaa::/16"), netip.MustParsePrefix("192.0.2.1/32")}
 		}},
 		{"recovery", []string{"BIO_RECOVERY_DELAY=48h"}, func(s *Settings) { s.RecoveryDelay = 48 * time.Hour }},
-		{"agent", []string{"BIO_AGENT=brief", "BIO_AGENT_TIMEOUT=2m"}, func(s *Settings) { s.AgentTimeout = 2 * time.Minute }},
-		{"agents", []string{`BIO_AGENT=brief, weather=exec:sh -c "a, b", exec:/opt/Greet_me.py --x=1,2 ,https://Hooks.example.com/a?b=c,d,chat:qwen3:8b@http://ollama:11434/v1,m=chat:x@https://a.example/v1`},
-			func(s *Settings) {
-				s.Agents = []Agent{
-					{Name: "brief", Kind: AgentBrief},
-					{Name: "weather", Kind: AgentExec, Command: `sh -c "a, b"`},
-					{Name: "greet-me", Kind: AgentExec, Command: "/opt/Greet_me.py --x=1,2"},
-					{Name: "hooks-example-com", Kind: AgentWebhook, URL: "https://Hooks.example.com/a?b=c,d"},
-					{Name: "qwen3-8b", Kind: AgentChat, Model: "qwen3:8b", URL: "http://ollama:11434/v1"},
-					{Name: "m", Kind: AgentChat, Model: "x", URL: "https://a.example/v1"},
-				}
-			}},
-		{"agents' settings", []string{"BIO_AGENT_KEY=key-of-mine\n", "BIO_AGENT_SYSTEM=Be kind.", "BIO_AGENT_CONTEXT=trail", "BIO_AGENT_TOKENS=9", "BIO_AGENT_PRIVATE=yes"},
-			func(s *Settings) {
-				s.AgentKey, s.AgentSystem, s.AgentContext, s.AgentTokens, s.AgentPrivate = Secret("key-of-mine"), "Be kind.", true, 9, true
-			}},
-		{"agents' tools", []string{"BIO_AGENT_TOOLS=files=exec:mcp-files /srv, web=https://mcp.example.com/mcp", "BIO_AGENT_ALLOW=files/read,web/*"},
-			func(s *Settings) {
-				s.AgentTools = []Tools{{Name: "files", Command: "mcp-files /srv"}, {Name: "web", URL: "https://mcp.example.com/mcp"}}
-				s.AgentAllow = []string{"files/read", "web/*"}
-			}},
 		{"limits", []string{"BIO_RATE_LIMIT=5/m", "BIO_REFUSAL_LIMIT=1/h, 7"}, func(s *Settings) {
 			s.RateLimit = Rate{Events: 5, Per: time.Minute, Burst: 5}
 			s.RefusalLimit = Rate{Events: 1, Per: time.Hour, Burst: 7}
@@ -290,28 +282,6 @@ func TestProblems(t *testing.T) {
 		{"BIO_TRUSTED_PROXIES=0.0.0.0/0,::/0", "BIO_TRUSTED_PROXIES: (number 1) that is every address; BIO_TRUSTED_PROXIES: (number 2) that is every address"},
 		{"BIO_TRUSTED_PROXIES=::ffff:10.0.0.1", "BIO_TRUSTED_PROXIES: IPv6 form"},
 		{"BIO_TRUSTED_PROXIES=fe80::1%eth0", "BIO_TRUSTED_PROXIES: not a block"},
-		{"BIO_AGENT=gpt", "BIO_AGENT: (number 1) that is not an agent"},
-		{"BIO_AGENT=exec:", "BIO_AGENT: (number 1) that has no command"},
-		{"BIO_AGENT=x=brief", "BIO_AGENT: (number 1) that renames brief"},
-		{"BIO_AGENT=brief,brief", "BIO_AGENT: (number 2) that has the name of another one"},
-		{"BIO_AGENT=exec:/a/x.py,exec:/b/x.sh", "BIO_AGENT: (number 2) that has the name of another one"},
-		{"BIO_AGENT=chat:model", "BIO_AGENT: (number 1) that has no model or no address"},
-		{"BIO_AGENT=chat:@https://a.example", "BIO_AGENT: (number 1) that has no model or no address"},
-		{"BIO_AGENT=chat:m@http://a.example/v1", "BIO_AGENT: (number 1) that has a plain http address of another machine"},
-		{"BIO_AGENT=http://10.0.0.1/x", "BIO_AGENT: (number 1) that has a plain http address of another machine"},
-		{"BIO_AGENT=https://u:p@a.example/", "BIO_AGENT: (number 1) that has an address that cannot be read, or with a user"},
-		{"BIO_AGENT=a=exec:a,b=exec:a,c=exec:a,d=exec:a,e=exec:a,f=exec:a,g=exec:a,h=exec:a,i=exec:a", "BIO_AGENT: (number 9) that is one too many"},
-		{"BIO_AGENT_KEY=short", "BIO_AGENT_KEY: not a key"},
-		{"BIO_AGENT_KEY=with\x01control", "BIO_AGENT_KEY: not a key"},
-		{"BIO_AGENT_CONTEXT=all", "BIO_AGENT_CONTEXT: not a value"},
-		{"BIO_AGENT_TOKENS=0", "BIO_AGENT_TOKENS: from 1 to 1000000"},
-		{"BIO_AGENT_PRIVATE=1", "BIO_AGENT_PRIVATE: not a value"},
-		{"BIO_AGENT_TOOLS=exec:x", "BIO_AGENT_TOOLS: (number 1) that is not name=exec:COMMAND"},
-		{"BIO_AGENT_TOOLS=a=exec:x", "BIO_AGENT_ALLOW: empty"},
-		{"BIO_AGENT_TOOLS=a=exec:x,a=exec:y BIO_AGENT_ALLOW=a/*", "BIO_AGENT_TOOLS: (number 2) that has the name of another one"},
-		{"BIO_AGENT_TOOLS=a=exec:x BIO_AGENT_ALLOW=a", "BIO_AGENT_ALLOW: (number 1) that is not server/tool; BIO_AGENT_ALLOW: empty"},
-		{"BIO_AGENT_TOOLS=a=exec:x BIO_AGENT_ALLOW=b/*", "BIO_AGENT_ALLOW: (number 1) that is of no server; BIO_AGENT_ALLOW: empty"},
-		{"BIO_AGENT_TIMEOUT=2h", "BIO_AGENT_TIMEOUT: from 1s to 1h"},
 		{"BIO_RECOVERY_DELAY=0", "BIO_RECOVERY_DELAY: from 1s to 720h"},
 		{"BIO_RATE_LIMIT=20", "BIO_RATE_LIMIT: not a rate"},
 		{"BIO_RATE_LIMIT=0/s", "BIO_RATE_LIMIT: not a rate"},

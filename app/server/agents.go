@@ -36,9 +36,19 @@ func checkAgents(o Options) error {
 	return err
 }
 
-// named makes the agents of BIO_AGENT; those that Go registered take the place of
-// brief.
+// named makes the agents of BIO_AGENT. Those that Go registered stand where it says
+// hook, or else in the place of brief.
 func (s *Server) named(registered []agent.Named) ([]runs.Named, error) {
+	of := func(kind string) bool {
+		return slices.ContainsFunc(s.settings.Agents, func(a config.Agent) bool { return a.Kind == kind })
+	}
+	theirs := config.AgentBrief
+	switch {
+	case of(config.AgentHook) && len(registered) == 0:
+		return nil, errors.New("BIO_AGENT has hook, and app/hook.go registers no agent. Register one, or take hook out")
+	case of(config.AgentHook):
+		theirs = config.AgentHook
+	}
 	var all []runs.Named
 	add := func(name string, a agent.Agent) error {
 		if slices.ContainsFunc(all, func(other runs.Named) bool { return other.Name == name }) {
@@ -48,7 +58,7 @@ func (s *Server) named(registered []agent.Named) ([]runs.Named, error) {
 		return nil
 	}
 	for _, a := range s.settings.Agents {
-		if a.Kind == config.AgentBrief && len(registered) > 0 {
+		if a.Kind == theirs && len(registered) > 0 {
 			for _, one := range registered {
 				if err := add(one.Name, one.Agent); err != nil {
 					return nil, err
@@ -64,7 +74,24 @@ func (s *Server) named(registered []agent.Named) ([]runs.Named, error) {
 			return nil, err
 		}
 	}
+	if len(all) > views.MaxRuns {
+		return nil, fmt.Errorf("BIO_AGENT and app/hook.go have %d agents, and %d is the most that a page can show. Take some out", len(all), views.MaxRuns)
+	}
 	return all, nil
+}
+
+// adviseAgents logs what may not be meant.
+func (s *Server) adviseAgents(registered []agent.Named) {
+	for _, a := range s.settings.Agents {
+		if a.Kind == config.AgentWebhook && a.Key == nil {
+			s.log.Warn("what is sent to the agent is not signed: it has no key in BIO_AGENT_KEY", "agent", a.Name)
+		}
+	}
+	for _, one := range registered {
+		if !slices.Contains(s.agents, one.Name) {
+			s.log.Warn("the agent of app/hook.go is not used: BIO_AGENT has neither hook nor brief", "agent", one.Name)
+		}
+	}
 }
 
 // agent makes one agent of BIO_AGENT.
@@ -75,10 +102,10 @@ func (s *Server) agent(a config.Agent) (agent.Agent, error) {
 		if err != nil {
 			return nil, err
 		}
-		return program.New(program.Options{Command: words, Brief: s.briefing, Log: s.log})
+		return program.New(program.Options{Command: words, Brief: s.briefing, Log: s.log.With("agent", a.Name)})
 	case config.AgentWebhook:
 		made, err := webhook.New(webhook.Options{
-			URL: a.URL, Secret: s.settings.AgentKey, Brief: s.briefing, AllowPrivate: s.settings.AgentPrivate, Log: s.log, Now: s.now,
+			URL: a.URL, Secret: a.Key, Brief: s.briefing, AllowPrivate: s.settings.AgentPrivate, Log: s.log.With("agent", a.Name), Now: s.now,
 		})
 		if err != nil && !s.settings.AgentPrivate {
 			err = fmt.Errorf("%w (BIO_AGENT_PRIVATE=yes allows addresses that are not public)", err)
@@ -86,8 +113,8 @@ func (s *Server) agent(a config.Agent) (agent.Agent, error) {
 		return made, err
 	case config.AgentChat:
 		o := chat.Options{
-			BaseURL: a.URL, Model: a.Model, Key: string(s.settings.AgentKey), System: s.settings.AgentSystem,
-			MaxTokens: s.settings.AgentTokens, Log: s.log, Now: s.now,
+			BaseURL: a.URL, Model: a.Model, Key: string(a.Key), System: s.settings.AgentSystem,
+			MaxTokens: s.settings.AgentTokens, Log: s.log.With("agent", a.Name), Now: s.now,
 		}
 		if s.settings.AgentContext {
 			o.Context = s.briefing

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +27,7 @@ import (
 	"bio/agent"
 	"bio/app/account"
 	"bio/app/audit"
+	"bio/app/config"
 	"bio/app/runs"
 	"bio/app/server"
 )
@@ -278,6 +280,58 @@ func TestAgentsSideBySide(t *testing.T) {
 	}
 	if program.last().prompt != "all of you" || hook.last().prompt != "all of you" {
 		t.Errorf("%+v, %+v", program.last(), hook.last())
+	}
+}
+
+// The agents of app/hook.go stand where BIO_AGENT says hook, or in the place of brief.
+func TestHook(t *testing.T) {
+	said := agent.Reply(func(context.Context, *agent.Input) (string, error) { return "said", nil })
+	two := []agent.Named{{Name: "one", Agent: said}, {Name: "two", Agent: said}}
+	seven := make([]agent.Named, 7)
+	for i := range seven {
+		seven[i] = agent.Named{Name: fmt.Sprint("a", i), Agent: said}
+	}
+	const unused = "BIO_AGENT has neither hook nor brief"
+	for setting, tt := range map[string]struct {
+		registered         []agent.Named
+		want, wrong, warns string
+	}{
+		"":                         {two, "one two", "", ""},
+		"brief":                    {two, "one two", "", ""},
+		"hook":                     {two, "one two", "", ""},
+		"hook, brief":              {two, "one two brief", "", ""},
+		"brief, hook":              {two, "brief one two", "", ""},
+		"x=exec:true, brief":       {two, "x one two", "", ""},
+		"x=exec:true":              {two, "x", "", "BIO_AGENT has neither hook nor brief"},
+		"brief, x=exec:true":       {nil, "brief x", "", ""},
+		"x=http://127.0.0.1:1/x":   {nil, "x", "", "not signed"},
+		"hook, x=exec:false":       {nil, "", "app/hook.go registers no agent", ""},
+		"two=exec:true, hook":      {two, "", "two agents are called two", ""},
+		"hook, brief, x=exec:true": {seven, "", "have 9 agents, and 8 is the most", ""},
+		"hook, last=exec:true":     {seven, "a0 a1 a2 a3 a4 a5 a6 last", "", ""},
+	} {
+		s := newSite(t)
+		settings := must(config.Load([]string{"BIO_DATA=" + t.TempDir(), "BIO_AGENT=" + setting, "BIO_AGENT_PRIVATE=yes"}))
+		made, err := server.New(server.Options{
+			Settings: settings, Secret: secret, DB: s.db, Agents: tt.registered, Now: s.clock.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
+		})
+		if tt.wrong != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.wrong) {
+				t.Errorf("%q: %v, want %s", setting, err, tt.wrong)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", setting, err)
+			continue
+		}
+		if got := strings.Join(server.AgentNames(made), " "); got != tt.want {
+			t.Errorf("%q: %s, want %s", setting, got, tt.want)
+		}
+		server.AdviseAgents(made, tt.registered)
+		if log := s.log.String(); strings.Contains(log, "WARN") != (tt.warns != "") || !strings.Contains(log, tt.warns) {
+			t.Errorf("%q logs %s", setting, log)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"bio/agent"
 	"bio/app/account"
 	"bio/app/audit"
 )
@@ -63,3 +64,9 @@ func Codes() []string {
 	}
 	return slices.Sorted(maps.Keys(codes))
 }
+
+// AgentNames are the agents of a server, in their order.
+func AgentNames(s *Server) []string { return s.agents }
+
+// AdviseAgents logs what a start says of its agents.
+func AdviseAgents(s *Server, registered []agent.Named) { s.adviseAgents(registered) }

@@ -108,7 +108,8 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(out, greeting(settings, link))
+	s.adviseAgents(o.Agents)
+	fmt.Fprint(out, greeting(settings, s.agents, link))
 	return s.Serve(ctx, web, side)
 }
 
@@ -237,7 +238,7 @@ func (s *Server) firstOwner(ctx context.Context) (string, error) {
 }
 
 // greeting is the block that a start prints.
-func greeting(settings *config.Settings, link string) string {
+func greeting(settings *config.Settings, agents []string, link string) string {
 	var b strings.Builder
 	path, err := filepath.Abs(settings.Data)
 	if err != nil {
@@ -248,6 +249,11 @@ func greeting(settings *config.Settings, link string) string {
 		fmt.Fprintf(&b, "  It listens on    %s\n", settings.Listen)
 	}
 	fmt.Fprintf(&b, "  Its data is in   %s\n", path)
+	if len(agents) > 1 {
+		fmt.Fprintf(&b, "  Its agents are   %s\n", strings.Join(agents, ", "))
+	} else {
+		fmt.Fprintf(&b, "  Its agent is     %s\n", strings.Join(agents, ", "))
+	}
 	if link != "" {
 		fmt.Fprintf(&b, "  Become its owner %s\n                   (works once: whoever presses Auth there owns this Bio)\n", link)
 	}
