@@ -396,7 +396,7 @@ func (p *tab) wantTree() {
 			got = append(got, role+" "+name)
 		}
 	}
-	want := []string{"heading cedar-otter-42", "region Brief", "heading Brief", "log Brief", "region News & views", "heading News & views", "log News & views", "heading Today"}
+	want := []string{"heading cedar-otter-42", "region brief", "heading brief", "log brief", "region news & views", "heading news & views", "log news & views", "heading Today"}
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {

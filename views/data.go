@@ -16,8 +16,12 @@ const (
 	maxRows    = 100
 	// maxTree is how deep values are shown as trees; deeper ones are JSON.
 	maxTree = 8
-	// maxLine is how long a list is that is shown in a line.
+	// maxLine is how long a list is that is shown in a line, in bytes.
 	maxLine = 60
+	// How many members an object or a list has, and how deep it is, that is open
+	// at first.
+	maxSmall = 5
+	maxOpen  = 3
 )
 
 // value is a JSON value, its members in their order.
@@ -107,6 +111,15 @@ func (v value) line() (string, bool) {
 	}
 	line := strings.Join(texts, ", ")
 	return line, len(line) <= maxLine
+}
+
+// small reports whether v has a few parts, each of which is a line at most: so
+// little that to fold it hides more than it tidies.
+func (v value) small() bool {
+	return len(v.items) <= maxSmall && !slices.ContainsFunc(v.items, func(item value) bool {
+		_, line := item.line()
+		return !line && (len(item.items) > 0 || len(item.text) > maxLine)
+	})
 }
 
 // size says in words how much there is in an array or an object.

@@ -171,7 +171,7 @@ var allowed = map[string]map[string]string{
 	"div":   {"data-kind": "text|data", "dir": "auto", "class": "wide", "role": "group", "aria-label": "Table", "tabindex": "0"},
 	"table": {}, "thead": {}, "tbody": {}, "tr": {},
 	"th": {"class": "center|right|", "scope": "col"}, "td": {"class": "center|right|"},
-	"dl": {}, "dt": {}, "dd": {}, "details": {}, "summary": {}, "span": {"class": "small"},
+	"dl": {}, "dt": {}, "dd": {}, "details": {"open": ""}, "summary": {}, "span": {"class": "small"},
 }
 
 // checkSafe fails unless fragment is whole and has nothing that is not allowed,

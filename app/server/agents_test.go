@@ -417,7 +417,7 @@ func TestAskIsRefused(t *testing.T) {
 		notice string
 	}{
 		"too long":      {b, url.Values{"prompt": {long + "a"}}, 422, "too_long", tooLong},
-		"the most":      {b, url.Values{"prompt": {strings.Repeat("本", 8<<10)}}, 422, "too_long", tooLong}, // that the page takes
+		"far too long":  {b, url.Values{"prompt": {strings.Repeat("本", 48<<10)}}, 422, "too_long", tooLong},
 		"no such agent": {b, url.Values{"prompt": {"<a>"}, "agent": {"butler"}}, 404, "not_found", "There is no agent of that name here."},
 		"signed out":    {s.browser(), url.Values{"prompt": {"a"}}, 401, "signed_out", ""},
 	} {

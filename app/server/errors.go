@@ -18,10 +18,11 @@ import (
 )
 
 // maxBody bounds in bytes the body of every request, but maxAskBody that of POST
-// /run: the page takes 8,192 characters, and a form sends up to nine bytes for each.
+// /run: a question that is too long comes back to be shortened, and a form sends up
+// to nine bytes for a letter.
 const (
 	maxBody    = 64 << 10
-	maxAskBody = 128 << 10
+	maxAskBody = 512 << 10
 )
 
 var (
