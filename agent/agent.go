@@ -91,8 +91,8 @@ type Input struct {
 	// TraceParent is the run's place in a trace (W3C Trace Context §3.2), to be
 	// passed on; or empty.
 	TraceParent string
-	// Memory is what the agent keeps about User between runs. It is nil where none
-	// is offered, as in a test that gives none; the server always offers one.
+	// Memory is what the agent keeps about User between runs. The server and
+	// agenttest always offer one.
 	Memory Memory
 	// Authorize is nil where the installation offers none, as this version does.
 	Authorize Authorizer

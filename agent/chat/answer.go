@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"iter"
 	"strings"
@@ -68,7 +69,7 @@ func (r *run) read(body io.Reader) (*answer, error) {
 			continue
 		}
 		seen = true
-		piece, err := parse(data)
+		piece, err := r.parse(data)
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +112,7 @@ func (r *run) whole(a *answer, body io.Reader) error {
 	case len(data) > maxEvent:
 		return lines.ErrTooLong
 	}
-	all, err := parse(data)
+	all, err := r.parse(data)
 	switch {
 	case err != nil:
 		return err
@@ -121,15 +122,15 @@ func (r *run) whole(a *answer, body io.Reader) error {
 	return r.take(a, &all.Choices[0].Message, all.Choices[0].FinishReason)
 }
 
-func parse(data []byte) (*completion, error) {
-	c := new(completion)
-	switch err := json.Unmarshal(data, c); {
+func (c *chat) parse(data []byte) (*completion, error) {
+	piece := new(completion)
+	switch err := json.Unmarshal(data, piece); {
 	case err != nil: // its text may quote the data
 		return nil, ErrProtocol
-	case c.Error != nil:
-		return nil, ErrEndpoint
+	case piece.Error != nil:
+		return nil, fmt.Errorf("%w%s", ErrEndpoint, c.reason(piece.Error, ""))
 	}
-	return c, nil
+	return piece, nil
 }
 
 // take adds a piece to the answer.
@@ -148,10 +149,9 @@ func (r *run) take(a *answer, d *delta, finish string) error {
 	}
 	if d.Content != "" {
 		text := d.Content
-		if r.spoke && a.text.Len() == 0 { // what it said before it called tools is a paragraph
+		if r.said.Len() > 0 && a.text.Len() == 0 { // what it said before it called tools is a paragraph
 			text = "\n\n" + text
 		}
-		r.spoke = true
 		a.text.WriteString(d.Content)
 		if err := r.say(text); err != nil {
 			return err
@@ -177,6 +177,7 @@ func (r *run) say(text string) error {
 		fits = strings.ToValidUTF8(text[:r.room], "")
 	}
 	if fits != "" {
+		r.said.WriteString(fits)
 		if err := r.emit(agent.Event{Text: fits}); err != nil {
 			return err
 		}

@@ -3,8 +3,12 @@
 //
 // What the model writes streams as text. What it thinks is not shown. It knows of
 // the person the account's name, what they ask for and what [Options].Context
-// tells, and it can use the tools that it is given. A run is one conversation:
-// nothing of it is kept for the next.
+// tells, and it can use the tools that it is given. What it was not let finish ends
+// with a sentence that says so.
+//
+// A run is one conversation, and nothing of it is kept: the model does not know what
+// was asked and answered before. Where it should, a layer around the agent keeps it
+// in [agent.Input].Memory, and Context tells it; an example shows how.
 package chat
 
 import (
@@ -20,6 +24,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,14 +38,15 @@ const (
 	maxRounds  = 8                // requests of one run, repeated ones not counted
 	maxRetries = 2                // of one run
 	maxDelay   = 10 * time.Second // that an endpoint may ask to be left alone for
-	maxRefusal = 64 << 10         // bytes of a refusal that are looked at
+	maxRefusal = 8 << 10          // bytes of a refusal that are looked at
 )
 
 // How a run ends that was not finished, beside the errors of ctx, of
-// [Options].Context and of [Tools].List. None has what the endpoint wrote in it.
+// [Options].Context and of [Tools].List. None has what the endpoint wrote in it,
+// but the type and the code of its error where they are plain words.
 var (
 	ErrUnreachable = errors.New("chat: no answer from the endpoint")
-	ErrStatus      = errors.New("chat: the endpoint answered with status") // the number follows
+	ErrStatus      = errors.New("chat: the endpoint answered with status") // the number follows, and what to look at
 	ErrProtocol    = errors.New("chat: the answer is not a chat completion")
 	ErrEndpoint    = errors.New("chat: the endpoint reports an error in its answer")
 	ErrBroken      = errors.New("chat: the answer broke off")
@@ -71,9 +78,11 @@ type Options struct {
 	// calls of tools. Beyond it the run ends with [lines.ErrTooLong]. Not
 	// positive: [lines.DefaultLimit].
 	Limit int64
-	Tools Tools            // nil: none
-	Log   *slog.Logger     // of tools that fail; nil: no log
-	Now   func() time.Time // nil: [time.Now]
+	Tools Tools // nil: none
+	// Log is told of requests that are made again and of tools that fail. Nil:
+	// nobody is.
+	Log *slog.Logger
+	Now func() time.Time // nil: [time.Now]
 }
 
 // New makes the agent. Its error wraps [ErrOptions]. Requests go through the
@@ -92,6 +101,7 @@ type chat struct {
 	url    string
 	client *http.Client
 	wait   func(context.Context, time.Duration) error
+	grace  time.Duration // for the body of a refusal to come
 }
 
 func newChat(o Options) (*chat, error) {
@@ -139,6 +149,7 @@ func newChat(o Options) (*chat, error) {
 				return context.Cause(ctx)
 			}
 		},
+		grace: 2 * time.Second,
 	}, nil
 }
 
@@ -171,12 +182,12 @@ type run struct {
 	in      *agent.Input
 	emit    func(agent.Event) error
 	request request
-	listed  map[string]bool // names of the tools
-	room    int64           // bytes that the model may still write
-	retries int             // done
-	calls   int             // that the model made
-	spoke   bool            // there was text, in this round or an earlier one
-	thought bool            // the person was told that the model thinks
+	titles  map[string]string // by the names of the tools that were listed
+	said    strings.Builder   // all text, of earlier rounds too
+	room    int64             // bytes that the model may still write
+	retries int               // done
+	calls   int               // that the model made
+	thought bool              // the person was told that the model thinks
 }
 
 func (c *chat) run(ctx context.Context, in *agent.Input, emit func(agent.Event) error) error {
@@ -201,7 +212,7 @@ func (r *run) converse(ctx context.Context) error {
 			return err
 		}
 		if cut := cuts[answer.finish]; cut != "" { // so are the calls, if any
-			return r.emit(agent.Event{Kind: agent.Status, Text: cut})
+			return r.emit(agent.Event{Text: ending(r.said.String(), cut)})
 		}
 		if len(answer.calls) == 0 {
 			return nil
@@ -213,12 +224,6 @@ func (r *run) converse(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// cuts says by the reason of the end that an answer is not whole.
-var cuts = map[string]string{
-	"length":         "Cut here: the answer reached its limit of tokens.",
-	"content_filter": "Cut here: the model's provider withheld the rest.",
 }
 
 // open makes the request that begins the conversation.
@@ -264,13 +269,13 @@ func (r *run) ask(ctx context.Context) (*answer, error) {
 			defer resp.Body.Close()
 			return r.read(resp.Body)
 		}
-		again, err := r.refused(ctx, resp)
-		resp.Body.Close()
+		why := r.refusal(resp)
+		again, err := r.refused(ctx, resp, why)
 		if err != nil {
 			return nil, err
 		}
 		if !again {
-			return nil, fmt.Errorf("%w %d", ErrStatus, resp.StatusCode)
+			return nil, r.failure(resp.StatusCode, why)
 		}
 	}
 }
@@ -299,16 +304,24 @@ func (r *run) post(ctx context.Context) (*http.Response, error) {
 	return resp, nil
 }
 
+// refusal is the beginning of what stands in a refusal: what there is of it soon.
+func (r *run) refusal(resp *http.Response) []byte {
+	defer resp.Body.Close()
+	defer time.AfterFunc(r.grace, func() { resp.Body.Close() }).Stop()
+	why, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	return why
+}
+
 // refused reports whether the request that got resp may be sent again, now that
 // it is changed or that some time has passed.
-func (r *run) refused(ctx context.Context, resp *http.Response) (again bool, err error) {
+func (r *run) refused(ctx context.Context, resp *http.Response, why []byte) (again bool, err error) {
 	switch resp.StatusCode {
 	case http.StatusBadRequest:
-		why, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal)) // what there is of it will do
 		if r.request.MaxTokens == 0 || !bytes.Contains(why, []byte("max_completion_tokens")) {
 			return false, nil
 		}
 		r.request.MaxTokens, r.request.MaxCompletionTokens = 0, r.MaxTokens
+		r.again(ctx, resp.StatusCode, 0)
 		return true, nil
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		delay := r.delay(resp.Header.Get("Retry-After"))
@@ -316,12 +329,57 @@ func (r *run) refused(ctx context.Context, resp *http.Response) (again bool, err
 			return false, nil
 		}
 		r.retries++
+		r.again(ctx, resp.StatusCode, delay)
 		if err := r.emit(agent.Event{Kind: agent.Status, Text: "The model is busy. Trying again…"}); err != nil {
 			return false, err
 		}
 		return true, r.wait(ctx, delay)
 	}
 	return false, nil
+}
+
+// again says in the log that a request is made again.
+func (r *run) again(ctx context.Context, status int, wait time.Duration) {
+	r.Log.LogAttrs(ctx, slog.LevelWarn, "a model is asked again",
+		slog.String("run", r.in.RunID), slog.String("model", r.Model), slog.Int("status", status), slog.Duration("wait", wait))
+}
+
+// failure is the error of a refusal, with what to look at.
+func (c *chat) failure(status int, why []byte) error {
+	refusal := new(completion)
+	_ = json.Unmarshal(why, refusal) // what is none has no reason in it
+	look := ""
+	switch {
+	case status == http.StatusNotFound:
+		look = ": is the model there, and is the base URL whole, such as …/v1?"
+	case status != http.StatusUnauthorized && status != http.StatusForbidden:
+	case c.Key == "":
+		look = ": no key was sent"
+	default:
+		look = ": is the key right, and may it use the model?"
+	}
+	return fmt.Errorf("%w %d%s%s", ErrStatus, status, c.reason(refusal.Error, strconv.Itoa(status)), look)
+}
+
+var plain = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// reason is the type and the code of an endpoint's error in brackets, where they
+// are plain words that say more than what is known, or "". The message is left out:
+// it may repeat what was asked, or the key.
+func (c *chat) reason(failure any, known string) string {
+	members, _ := failure.(map[string]any)
+	var words []string
+	for _, name := range []string{"type", "code"} {
+		word := fmt.Sprint(members[name]) // codes are numbers too
+		secret := c.Key != "" && strings.Contains(word, c.Key)
+		if plain.MatchString(word) && !secret && word != known && !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	if words == nil {
+		return ""
+	}
+	return " (" + strings.Join(words, ", ") + ")"
 }
 
 // delay is how long to wait before a retry, by the header (RFC 9110 §10.2.3).

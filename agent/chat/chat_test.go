@@ -133,17 +133,75 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	for _, status := range []int{204, 301, 400, 401, 403, 404, 418, 500, 502} {
-		asked := 0
-		c := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
-			asked++
-			w.WriteHeader(status)
-			fmt.Fprint(w, "hunter2")
+	const (
+		lost = ": is the model there, and is the base URL whole, such as …/v1?"
+		key  = ": is the key right, and may it use the model?"
+	)
+	for name, test := range map[string]struct {
+		status int
+		key    string
+		body   string
+		want   string // after "with status "
+	}{
+		"no content":  {204, "", "", "204"},
+		"redirect":    {301, "", "hunter2", "301"},
+		"bad request": {400, "", "hunter2", "400"},
+		"teapot":      {418, "", "hunter2", "418"},
+		"broken":      {500, "", "hunter2", "500"},
+		"bad gateway": {502, "", "<html>hunter2</html>", "502"},
+
+		"not found":           {404, "", "404 page hunter2 not found", "404" + lost},
+		"wrong key":           {401, "sk-0", "hunter2", "401" + key},
+		"no key":              {401, "", "hunter2", "401: no key was sent"},
+		"forbidden":           {403, "sk-0", "hunter2", "403" + key},
+		"forbidden to nobody": {403, "", "hunter2", "403: no key was sent"},
+
+		"type and code": {404, "", `{"error":{"message":"hunter2","type":"invalid_request_error","param":"hunter2","code":"model_not_found"}}`,
+			"404 (invalid_request_error, model_not_found)" + lost},
+		"type":                  {500, "", `{"error":{"message":"hunter2","type":"api_error","code":null}}`, "500 (api_error)"},
+		"code":                  {400, "", `{"error":{"message":"hunter2","code":"context-length.exceeded"}}`, "400 (context-length.exceeded)"},
+		"a number":              {500, "", `{"error":{"code":1042,"type":"overloaded"}}`, "500 (overloaded, 1042)"},
+		"the status again":      {500, "", `{"error":{"code":500,"type":"server_error","message":"hunter2"}}`, "500 (server_error)"},
+		"the same twice":        {500, "", `{"error":{"code":"a","type":"a"}}`, "500 (a)"},
+		"the longest":           {500, "", `{"error":{"type":"` + strings.Repeat("a", 64) + `"}}`, "500 (" + strings.Repeat("a", 64) + ")"},
+		"too long":              {500, "", `{"error":{"type":"` + strings.Repeat("a", 65) + `"}}`, "500"},
+		"not plain":             {500, "", `{"error":{"type":"the hunter2","code":"hunter2\n"}}`, "500"},
+		"not ASCII":             {500, "", `{"error":{"type":"hünter2","code":""}}`, "500"},
+		"not text":              {500, "", `{"error":{"type":["hunter2"],"code":{"a":"hunter2"}}}`, "500"},
+		"a message":             {404, "", `{"error":"hunter2"}`, "404" + lost},
+		"a key that comes back": {401, "hunter2", `{"error":{"type":"bad-hunter2","code":"hunter2"}}`, "401" + key},
+		"no error":              {500, "", `{"message":"hunter2","type":"hunter2"}`, "500"},
+		"a list":                {500, "", `[{"error":{"type":"hunter2"}}]`, "500"},
+		"not whole":             {500, "", `{"error":{"type":"hunter2"}`, "500"},
+		"more than is read":     {500, "", `{"error":{"type":"hunter2","message":"` + strings.Repeat("x", maxRefusal) + `"}}`, "500"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			c := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
+				asked++
+				w.WriteHeader(test.status)
+				io.WriteString(w, test.body)
+			}, func(o *Options) { o.Key = test.key })
+			text, err := collect(t.Context(), c, nil)
+			if want := "chat: the endpoint answered with status " + test.want; !errors.Is(err, ErrStatus) || err.Error() != want || text != "" || asked != 1 {
+				t.Errorf("got %q, %v after %d requests, want %s", text, err, asked, want)
+			}
 		})
-		text, err := collect(t.Context(), c, nil)
-		if want := fmt.Sprintf("chat: the endpoint answered with status %d", status); !errors.Is(err, ErrStatus) || err.Error() != want || text != "" || asked != 1 {
-			t.Errorf("%d: got %q, %v after %d requests", status, text, err, asked)
-		}
+	}
+}
+
+// A refusal whose body does not come is one all the same.
+func TestSilentRefusal(t *testing.T) {
+	c := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // the server looks for the end of the connection after it
+		w.WriteHeader(http.StatusInternalServerError)
+		io.WriteString(w, "hunter2")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	c.grace = time.Millisecond
+	if _, err := collect(t.Context(), c, nil); !errors.Is(err, ErrStatus) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -180,6 +238,10 @@ func TestRetryAfter(t *testing.T) {
 		"beyond numbers": {"99999999999999999999", []time.Duration{time.Second, 2 * time.Second}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
+			var log, want strings.Builder
+			for _, wait := range test.waits {
+				fmt.Fprintf(&want, "level=WARN msg=\"a model is asked again\" run=run-1 model=m status=503 wait=%v\n", wait)
+			}
 			asked := 0
 			c := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
 				asked++
@@ -187,7 +249,11 @@ func TestRetryAfter(t *testing.T) {
 					w.Header().Set("Retry-After", test.after)
 				}
 				w.WriteHeader(http.StatusServiceUnavailable)
-			}, func(o *Options) { o.Now = func() time.Time { return now } })
+				fmt.Fprint(w, "hunter2")
+			}, func(o *Options) {
+				o.Now = func() time.Time { return now }
+				o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: timeless}))
+			})
 			var waits []time.Duration
 			c.wait = func(_ context.Context, d time.Duration) error {
 				waits = append(waits, d)
@@ -197,8 +263,42 @@ func TestRetryAfter(t *testing.T) {
 			if !errors.Is(err, ErrStatus) || asked != test.asked || !slices.Equal(waits, test.waits) {
 				t.Errorf("got %v after %d requests and waits of %v", err, asked, waits)
 			}
+			if log.String() != want.String() {
+				t.Errorf("logged\n%s\nwant\n%s", &log, &want)
+			}
 		})
 	}
+}
+
+// That an endpoint wants another name for the limit is told, once a run.
+func TestAskedAgain(t *testing.T) {
+	var log strings.Builder
+	asked := 0
+	c := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked == 1 {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"error":{"message":"hunter2: use max_completion_tokens"}}`)
+			return
+		}
+		ends(w)
+	}, func(o *Options) {
+		o.MaxTokens = 7
+		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: timeless}))
+	})
+	if _, err := collect(t.Context(), c, nil); err != nil || asked != 2 {
+		t.Errorf("got %v after %d requests", err, asked)
+	}
+	if want := "level=WARN msg=\"a model is asked again\" run=run-1 model=m status=400 wait=0s\n"; log.String() != want {
+		t.Errorf("logged\n%s\nwant\n%s", &log, want)
+	}
+}
+
+// timeless is what log lines are without their time.
+func timeless(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
 }
 
 var errStopped = errors.New("stopped")
@@ -437,7 +537,9 @@ func TestNotAsked(t *testing.T) {
 			o.Tools = shed{list: func() ([]Tool, error) { return nil, broken }}
 		}, "chat: the tools: broken"},
 		"schema": {func(o *Options) {
-			o.Tools = shed{list: func() ([]Tool, error) { return []Tool{{"good", "", nil}, {"x", "", json.RawMessage("{hunter2")}}, nil }}
+			o.Tools = shed{list: func() ([]Tool, error) {
+				return []Tool{{Name: "good"}, {Name: "x", Schema: json.RawMessage("{hunter2")}}, nil
+			}}
 		}, `chat: the tools: the schema of "x" is not JSON`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -525,6 +627,31 @@ func TestToolIsCancelled(t *testing.T) {
 	})
 	if _, err := collect(ctx, c, nil); err != errStopped || asked != 1 || log.Len() > 0 {
 		t.Errorf("got %v after %d requests, logged %q", err, asked, log.String())
+	}
+}
+
+// A person reads a tool's title, the model its name.
+func TestTitle(t *testing.T) {
+	asked := 0
+	c := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || bytes.Contains(body, []byte("The garden")) {
+			t.Errorf("sent %s, %v", body, err)
+		}
+		if asked++; asked == 1 {
+			calls(w)
+			return
+		}
+		ends(w)
+	}, func(o *Options) {
+		o.Tools = shed{
+			list: func() ([]Tool, error) { return []Tool{{Name: "x", Title: "The garden"}}, nil },
+			call: func(_ context.Context, name string, _ json.RawMessage) (string, error) { return name, nil },
+		}
+	})
+	events := agenttest.Run(t, agent.Emit(c.run), agent.Input{})
+	if len(events) != 1 || events[0].Kind != agent.Status || events[0].Text != "Asking The garden…" {
+		t.Errorf("got %v", events)
 	}
 }
 

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,7 @@ const (
 // Tool is something that the model may ask for.
 type Tool struct {
 	Name        string // endpoints take 1 to 64 of a-z, A-Z, 0-9, _ and -
+	Title       string // what the person reads when it is asked, as plain text; empty: Name
 	Description string // for the model
 	// Schema is the JSON Schema of the arguments, an object's; nil: there are none.
 	Schema json.RawMessage
@@ -74,7 +76,7 @@ func (r *run) list(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("chat: the tools: %w", err)
 	}
-	r.listed = make(map[string]bool, len(tools))
+	r.titles = make(map[string]string, len(tools))
 	for _, t := range tools {
 		f := function{t.Name, t.Description, t.Schema}
 		if f.Parameters == nil {
@@ -84,7 +86,7 @@ func (r *run) list(ctx context.Context) error {
 			return fmt.Errorf("chat: the tools: the schema of %q is not JSON", t.Name)
 		}
 		r.request.Tools = append(r.request.Tools, tool{"function", f})
-		r.listed[t.Name] = true
+		r.titles[t.Name] = cmp.Or(t.Title, t.Name)
 	}
 	return nil
 }
@@ -150,15 +152,16 @@ func (r *run) result(ctx context.Context, c *toolCall) (string, error) {
 	}
 	c.Function.Arguments = string(arguments)
 	r.calls++
+	title, listed := r.titles[name]
 	switch {
 	case r.calls > maxCalls:
 		return "Not done: there were too many calls. Answer with what you know.", nil
-	case !r.listed[name]:
+	case !listed:
 		return "Not done: there is no tool of that name.", nil
 	case !object:
 		return "Not done: the arguments are not a JSON object.", nil
 	}
-	if err := r.emit(agent.Event{Kind: agent.Status, Text: "Asking " + name + "…"}); err != nil {
+	if err := r.emit(agent.Event{Kind: agent.Status, Text: "Asking " + title + "…"}); err != nil {
 		return "", err
 	}
 	result, err := r.Tools.Call(ctx, name, arguments)

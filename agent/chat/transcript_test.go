@@ -129,10 +129,10 @@ type desk struct{}
 
 func (desk) List(context.Context) ([]Tool, error) {
 	return []Tool{
-		{"weather", "Of a city.", json.RawMessage(`{"type":"object","properties":{"city":{"type":"string"}}}`)},
-		{"clock", "", nil},
-		{"broken", "", nil},
-		{"long", "", nil},
+		{Name: "weather", Description: "Of a city.", Schema: json.RawMessage(`{"type":"object","properties":{"city":{"type":"string"}}}`)},
+		{Name: "clock"},
+		{Name: "broken"},
+		{Name: "long"},
 	}, nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -19,6 +21,9 @@ const separator = "__"
 
 // maxName is the length of the longest name of a tool that endpoints take.
 const maxName = 64
+
+// maxTitle is the length of the longest title that a person is shown, in runes.
+const maxTitle = 64
 
 // modelName is what the model calls a tool. Different tools have different names,
 // and each has the same one in every list.
@@ -42,8 +47,27 @@ var (
 	errTool   = fmt.Errorf("more than %d bytes of description and schema", maxTool)
 )
 
+// title is what a person reads of a tool: the title that its server gives it, if it
+// is short and plain, or server/tool, as in [Options].Allow.
+func title(server string, offered *sdk.Tool) string {
+	titles := []string{offered.Title}
+	if offered.Annotations != nil {
+		titles = append(titles, offered.Annotations.Title)
+	}
+	for _, t := range append(titles, server+"/"+offered.Name) {
+		t = strings.TrimSpace(t)
+		if t != "" && utf8.RuneCountInString(t) <= maxTitle && !strings.ContainsFunc(t, unprintable) {
+			return t
+		}
+	}
+	return modelName(server, offered.Name)
+}
+
+// unprintable is also what is not UTF-8, or would reorder the text around it.
+func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+
 // convert makes a tool for the model.
-func convert(name string, offered *sdk.Tool) (chat.Tool, error) {
+func convert(server string, offered *sdk.Tool) (chat.Tool, error) {
 	schema, ok := offered.InputSchema.(map[string]any)
 	if !ok {
 		return chat.Tool{}, errSchema
@@ -58,7 +82,7 @@ func convert(name string, offered *sdk.Tool) (chat.Tool, error) {
 	if err != nil {
 		return chat.Tool{}, errSchema
 	}
-	t := chat.Tool{Name: name, Description: cmp.Or(offered.Description, offered.Title), Schema: encoded}
+	t := chat.Tool{Name: modelName(server, offered.Name), Title: title(server, offered), Description: cmp.Or(offered.Description, offered.Title), Schema: encoded}
 	if len(t.Description)+len(t.Schema) > maxTool {
 		return chat.Tool{}, errTool
 	}

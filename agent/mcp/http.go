@@ -45,16 +45,19 @@ func (r *requests) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	answer, err := r.transport.RoundTrip(request)
 	if err != nil {
-		x.set(transport(ErrUnreachable, err), false)
+		x.set(transport(ErrUnreachable, err), 0)
 		return nil, err
 	}
 	if answer.StatusCode >= 200 && answer.StatusCode < 300 {
-		x.set(nil, false)
+		x.set(nil, 0)
 	} else {
 		// A server that does not know the session must say 404, and many say 400.
 		// For the library it is only a session that is gone when the body is not JSON.
-		lost := answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusBadRequest
-		x.set(fmt.Errorf("%w %d", ErrStatus, answer.StatusCode), lost && request.Header.Get("Mcp-Session-Id") != "")
+		status := answer.StatusCode
+		if request.Header.Get("Mcp-Session-Id") == "" {
+			status = 0
+		}
+		x.set(fmt.Errorf("%w %d", ErrStatus, answer.StatusCode), status)
 	}
 	answer.Body = &body{answer.Body, maxMessage, x}
 	return answer, nil
@@ -71,11 +74,11 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.room -= n; b.room < 0 {
 		n, err = 0, fmt.Errorf("%w: longer than %d bytes", ErrAnswer, maxMessage)
-		b.x.set(err, false)
+		b.x.set(err, 0)
 		return n, err
 	}
 	if err != nil && err != io.EOF {
-		b.x.set(transport(ErrAnswer, err), false)
+		b.x.set(transport(ErrAnswer, err), 0)
 	}
 	return n, err
 }

@@ -89,14 +89,17 @@ type Options struct {
 	// Allow has the tools that may be used, each as server/tool, or server/* for
 	// all of a server, now and later. Every server needs one.
 	Allow []string
-	// Log is told of servers and tools that are left out, and of programs that
-	// end by themselves: with the last 8 KiB of their standard error. Nil: nobody is.
+	// Log is told of servers and tools that are left out, of calls that a tool
+	// answers with an error or a server refuses, without what they say, and of
+	// programs that end by themselves: with the last 8 KiB of their standard error.
+	// Nil: nobody is.
 	Log *slog.Logger
 }
 
 // Tools are tools of MCP servers, as a [chat.Tools]. The model knows each as
 // server__tool; a name that would have other characters than a-z, A-Z, 0-9, _ and
-// -, or more than 64, ends in a part of its hash.
+// -, or more than 64, ends in a part of its hash. A person reads the title that the
+// server gives it, or server/tool.
 type Tools struct {
 	log     *slog.Logger
 	servers []*server

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -155,13 +156,14 @@ type dialled struct{ sdk.Connection }
 func (d dialled) Connect(context.Context) (sdk.Connection, error) { return d.Connection, nil }
 
 // use does something with the session, and once more with another when the first
-// turns out to be one that the server could not begin it with.
-func (s *server) use(ctx context.Context, limit time.Duration, do func(context.Context, *session) error) error {
+// turns out to be one that the server could not begin it with; what can be done
+// twice without harm, also when that is only likely.
+func (s *server) use(ctx context.Context, limit time.Duration, harmless bool, do func(context.Context, *session) error) error {
 	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	gone, err := s.try(within, do)
+	gone, err := s.try(within, harmless, do)
 	if gone {
-		_, err = s.try(within, do)
+		_, err = s.try(within, harmless, do)
 	}
 	switch {
 	case err == nil:
@@ -176,7 +178,7 @@ func (s *server) use(ctx context.Context, limit time.Duration, do func(context.C
 	return err
 }
 
-func (s *server) try(ctx context.Context, do func(context.Context, *session) error) (gone bool, err error) {
+func (s *server) try(ctx context.Context, harmless bool, do func(context.Context, *session) error) (gone bool, err error) {
 	c, err := s.acquire(ctx)
 	if err != nil {
 		return false, err
@@ -187,7 +189,10 @@ func (s *server) try(ctx context.Context, do func(context.Context, *session) err
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
 	err = do(ctx, c)
-	if gone = x.gone() || errors.Is(err, sdk.ErrConnectionClosed); gone {
+	gone = x.gone(harmless) || errors.Is(err, sdk.ErrConnectionClosed)
+	// A session whose connection failed is for nobody else, though its end may not
+	// have been noticed yet.
+	if gone || err != nil && refused(err) == nil && ctx.Err() == nil {
 		s.drop(c)
 	}
 	return gone, x.failure(err)
@@ -196,7 +201,7 @@ func (s *server) try(ctx context.Context, do func(context.Context, *session) err
 // list returns the tools that are allowed.
 func (s *server) list(ctx context.Context) ([]chat.Tool, error) {
 	var list []chat.Tool
-	err := s.use(ctx, listTimeout, func(ctx context.Context, c *session) (err error) {
+	err := s.use(ctx, listTimeout, true, func(ctx context.Context, c *session) (err error) {
 		list, err = s.ask(ctx, c)
 		return err
 	})
@@ -222,7 +227,7 @@ func (s *server) ask(ctx context.Context, c *session) ([]chat.Tool, error) {
 			if !s.allow["*"] && !s.allow[offered.Name] || names[name] != "" {
 				continue
 			}
-			tool, err := convert(name, offered)
+			tool, err := convert(s.name, offered)
 			if err != nil {
 				s.tools.log.LogAttrs(ctx, slog.LevelWarn, "an MCP tool is left out",
 					slog.String("server", s.name), slog.String("tool", name), slog.String("error", err.Error()))
@@ -276,7 +281,7 @@ func (s *server) call(ctx context.Context, name string, arguments json.RawMessag
 	var own string
 	var answer *sdk.CallToolResult
 	var refusal *jsonrpc.Error
-	err := s.use(ctx, callTimeout, func(ctx context.Context, c *session) (err error) {
+	err := s.use(ctx, callTimeout, false, func(ctx context.Context, c *session) (err error) {
 		if own, err = s.own(ctx, c, name); err != nil || own == "" {
 			return err
 		}
@@ -292,9 +297,14 @@ func (s *server) call(ctx context.Context, name string, arguments json.RawMessag
 	case own == "":
 		return "", ErrTool
 	case refusal != nil:
+		s.tools.log.LogAttrs(ctx, slog.LevelWarn, "an MCP server refused a call",
+			slog.String("server", s.name), slog.String("tool", name), slog.Int64("code", refusal.Code))
 		return text("The tool was not called: " + refusal.Message), nil
 	case answer.NeedsInput():
 		return "", ErrInput
+	case answer.IsError:
+		s.tools.log.LogAttrs(ctx, slog.LevelWarn, "an MCP tool reports an error",
+			slog.String("server", s.name), slog.String("tool", name))
 	}
 	return result(answer), nil
 }
@@ -313,25 +323,27 @@ type exchanging struct{}
 
 // exchange is what is known of the last HTTP request that was made in a context.
 type exchange struct {
-	mu   sync.Mutex
-	why  error // it has no answer that can be read; nil: it has, or there was none
-	lost bool  // the server does not know the session of the request
+	mu     sync.Mutex
+	why    error // it has no answer that can be read; nil: it has, or there was none
+	status int   // that refused a request of a session
 }
 
 func (x *exchange) in(ctx context.Context) context.Context {
 	return context.WithValue(ctx, exchanging{}, x)
 }
 
-func (x *exchange) set(why error, lost bool) {
+func (x *exchange) set(why error, status int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.why, x.lost = why, lost
+	x.why, x.status = why, status
 }
 
-func (x *exchange) gone() bool {
+// gone reports whether the request found no session; with guess, also where that
+// is only likely.
+func (x *exchange) gone(guess bool) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.lost
+	return x.status == http.StatusNotFound || guess && x.status == http.StatusBadRequest
 }
 
 // failure is err without what a server wrote.
