@@ -13,17 +13,29 @@ import (
 const askEvery = 300 * time.Millisecond
 
 // moveTo makes run the one that is kept, which is not of this instance, or was not
-// lately. One that has ended stays as it is.
-func (run *Run) moveTo(kept Record) {
+// lately, and reports whether it does: one that has ended stays as it is, and one
+// of which someone was told that it is what they asked for.
+func (run *Run) moveTo(kept Record) bool {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	if run.status != Running {
-		return
+	if run.status != Running || run.decided {
+		return false
 	}
 	run.elsewhere, run.waiting = true, false
 	run.id, run.prompt, run.asked = kept.ID, kept.Prompt, kept.StartedAt
 	run.show(kept)
 	run.ask()
+	run.decide()
+	return true
+}
+
+// decide notes that it is known whether the run is what was asked for. run.mu is
+// held.
+func (run *Run) decide() {
+	if !run.decided {
+		run.decided = true
+		close(run.known)
+	}
 }
 
 // moved reports whether the run goes on elsewhere, or went on there.
@@ -123,6 +135,7 @@ func (run *Run) grow(kept Record, events []agent.Event) {
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	run.events = append(run.events, events...)
+	run.closed = len(run.events)
 	run.ring(false)
 	run.show(kept)
 }

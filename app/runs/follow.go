@@ -3,6 +3,8 @@ package runs
 import (
 	"context"
 	"iter"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"bio/agent"
@@ -14,23 +16,45 @@ const (
 	quiet = 10 * time.Second
 	// joined is how long events that come close together wait for each other.
 	joined = 50 * time.Millisecond
+	// maxStreams is how many streams one person may follow at once, here.
+	maxStreams = 64
 )
+
+// crowded is the last status of a stream that has to make room.
+const crowded = "This page has stopped following, because too many others of yours are open. Reload it to go on."
 
 // view is how far a viewer has come with a run.
 type view struct {
-	seen, notes int
-	status      agent.Event // the last
-	ended       bool
+	seen   int // events
+	offset int // bytes of the text of the last of these, which may have grown
+	notes  int
+	status agent.Event // the last
+	ended  bool
 }
 
-// Follow replays and follows several runs. It yields the index of a run and its
-// next events together, as they come, but not more often than every 50 ms; and
-// (i, nil) when run i has ended for its viewers, after its last events. It ends
-// when all have ended or ctx is done. After ten seconds without anything it yields
-// the last status of a run that goes on. A slow viewer slows nobody.
+// stream is one call of Follow.
+type stream struct {
+	bell chan struct{}
+	over atomic.Bool // it has to make room
+}
+
+// Follow replays and follows several runs of one person. It yields the index of a
+// run and its next events together, as they come, but not more often than every 50
+// ms; and (i, nil) when run i has ended for its viewers, after its last events. It
+// ends when all have ended or ctx is done. After ten seconds without anything it
+// yields the last status of a run that goes on. A slow viewer slows nobody.
+//
+// A person follows 64 streams at once. With one more the oldest ends: every run of
+// it that goes on yields a last status that says so, and no end.
 func Follow(ctx context.Context, all []*Run) iter.Seq2[int, []agent.Event] {
 	return func(yield func(int, []agent.Event) bool) {
+		if len(all) == 0 {
+			return
+		}
 		bell := make(chan struct{}, 1)
+		s := &stream{bell: bell}
+		all[0].runs.attend(all[0].at.user, s)
+		defer all[0].runs.dismiss(all[0].at.user, s)
 		views := make([]view, len(all))
 		for i, run := range all {
 			views[i] = run.join(bell)
@@ -39,6 +63,14 @@ func Follow(ctx context.Context, all []*Run) iter.Seq2[int, []agent.Event] {
 		silence := time.NewTimer(quiet)
 		defer silence.Stop()
 		for open := len(all); ; {
+			if s.over.Load() {
+				for i := range all {
+					if !views[i].ended && !yield(i, []agent.Event{{Kind: agent.Status, Text: crowded}}) {
+						return
+					}
+				}
+				return
+			}
 			told := false
 			for i, run := range all {
 				v := &views[i]
@@ -62,7 +94,7 @@ func Follow(ctx context.Context, all []*Run) iter.Seq2[int, []agent.Event] {
 				return
 			case told:
 				silence.Reset(quiet)
-				// Only an end rings now.
+				// Only an end rings now, of a run or of the stream.
 				if !wait(ctx, bell, time.After(joined)) {
 					return
 				}
@@ -103,6 +135,32 @@ func wait(ctx context.Context, bell <-chan struct{}, passed <-chan time.Time) bo
 	return true
 }
 
+// attend adds a stream of that person, for which the oldest may have to make room.
+func (r *Runs) attend(userID string, s *stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := append(r.streams[userID], s)
+	if len(all) > maxStreams {
+		all[0].over.Store(true)
+		strike(all[0].bell)
+		all = slices.Delete(all, 0, 1)
+	}
+	r.streams[userID] = all
+}
+
+// dismiss takes a stream that has ended.
+func (r *Runs) dismiss(userID string, s *stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.streams[userID]
+	if i := slices.Index(all, s); i >= 0 {
+		all = slices.Delete(all, i, i+1)
+	}
+	if r.streams[userID] = all; len(all) == 0 {
+		delete(r.streams, userID)
+	}
+}
+
 // join adds a viewer.
 func (run *Run) join(bell chan struct{}) view {
 	run.mu.Lock()
@@ -128,13 +186,11 @@ func (run *Run) leave(bell chan struct{}) {
 // next returns what the viewer has not seen, and notes what it has seen then.
 func (run *Run) next(v *view) []agent.Event {
 	run.mu.Lock()
-	events := run.events[v.seen:len(run.events):len(run.events)]
-	run.taken = len(run.events)
+	events := run.unseen(v)
 	v.ended = run.complete
-	v.seen = len(run.events)
 	if run.notes > v.notes && !run.complete {
 		v.notes = run.notes
-		events = append([]agent.Event{{Kind: agent.Status, Text: run.note}}, events...)
+		events = append([]agent.Event{run.noted()}, events...)
 	}
 	run.mu.Unlock()
 	for i := len(events) - 1; i >= 0; i-- {
@@ -146,11 +202,34 @@ func (run *Run) next(v *view) []agent.Event {
 	return events
 }
 
+// unseen returns what is new to the viewer, none of which changes any more, and
+// notes that it has seen it. run.mu is held.
+func (run *Run) unseen(v *view) []agent.Event {
+	n := len(run.events)
+	events := run.events[v.seen:n:n]
+	if v.seen > 0 && len(run.events[v.seen-1].Text) > v.offset {
+		grown := agent.Event{Kind: agent.Text, Text: run.events[v.seen-1].Text[v.offset:]}
+		events = append([]agent.Event{grown}, events...)
+	} else if len(events) > 0 && run.closed < n {
+		events = slices.Clone(events)
+	}
+	if n > 0 {
+		v.seen, v.offset = n, len(run.events[n-1].Text)
+	}
+	return events
+}
+
+// has reports whether there is something that is new to the viewer. run.mu is held.
+func (run *Run) has(v view) bool {
+	return len(run.events) > v.seen || v.seen > 0 && len(run.events[v.seen-1].Text) > v.offset ||
+		run.notes > v.notes || run.complete
+}
+
 // arm lets the bell ring at the next event, or at once when there is one.
 func (run *Run) arm(bell chan struct{}, v view) {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	if len(run.events) > v.seen || run.notes > v.notes || run.complete {
+	if run.has(v) {
 		strike(bell)
 		return
 	}

@@ -56,7 +56,15 @@ func (h *house) drain(t *testing.T) {
 func person(name string) agent.User { return agent.User{ID: name, Name: name} }
 
 // begin starts a run of brief.
-func (h *house) begin(name string) *Run { return h.Start(person(name), Ask{Agent: "brief"})[0] }
+func (h *house) begin(name string) *Run { return h.Start(person(name), Ask{Agent: "brief"})[0].Run }
+
+// runsOf are the runs of what was asked.
+func runsOf(all []Asked) (runs []*Run) {
+	for _, asked := range all {
+		runs = append(runs, asked.Run)
+	}
+	return runs
+}
 
 // lastOf is the last run of brief, or nil.
 func (h *house) lastOf(t *testing.T, name string) *Run {

@@ -25,12 +25,12 @@ const (
 	endRetry = Stale / endTries
 )
 
-// live is the life of a run: its turn, its agent, and the store. old is the run
-// before it, if something of that still goes on.
+// live is the life of a run: whether one goes on elsewhere, its turn, its agent, and
+// the store. old is the run before it, if something of that still goes on.
 func (r *Runs) live(run, old *Run, a agent.Agent, user agent.User, in Ask) {
 	defer r.lives.Done()
 	defer r.left(run)
-	if !r.await(run, old) || !r.writeDown(run, in) {
+	if !r.look(run, old) || !r.await(run, old) || !r.writeDown(run, in) {
 		return
 	}
 	go r.work(run, a, user, in)
@@ -44,9 +44,43 @@ func (r *Runs) left(run *Run) {
 	if r.active[run.at] == run && !run.turn {
 		delete(r.active, run.at)
 	}
+	if run.why() == errLost {
+		r.drop(run) // what the store has of it is true, or nothing when the account was erased
+	}
 	close(run.kept)
 	r.trim()
 	r.mu.Unlock()
+}
+
+// look asks the store, for a run that has to wait, whether another goes on elsewhere:
+// who asked is to know that at once, not when the turn comes. It returns whether
+// the run goes on.
+func (r *Runs) look(run, old *Run) bool {
+	select {
+	case <-run.begin:
+		return true // it is about to be written down
+	default:
+	}
+	ctx, cancel := context.WithTimeout(r.cut, storeWait)
+	defer cancel()
+	records, err := r.options.Store.LastRuns(ctx, run.at.user)
+	if err != nil && r.cut.Err() == nil {
+		r.complain(run, "it is not known whether a run goes on elsewhere", err)
+	}
+	now := r.options.Now()
+	for _, kept := range records {
+		if kept.Agent != run.at.agent || old != nil && kept.ID == old.first {
+			continue
+		}
+		if status, _ := kept.shown(now); status == Running && run.moveTo(kept) {
+			r.abandon(run)
+			return false
+		}
+	}
+	run.mu.Lock()
+	run.decide()
+	run.mu.Unlock()
+	return true
 }
 
 // await waits for the run's turn, and for the end of the one before it to be
@@ -96,7 +130,9 @@ func (r *Runs) writeDown(run *Run, in Ask) bool {
 		r.complain(run, "a run was not written down", err)
 		run.interrupt(errStore)
 	case kept.ID != record.ID:
-		run.moveTo(kept)
+		if !run.moveTo(kept) {
+			run.interrupt(errBegun)
+		}
 	default:
 		began := run.began()
 		if r.options.Began != nil {
@@ -207,12 +243,15 @@ func (r *Runs) keepEvents(run *Run, from int, events []agent.Event) (stop bool, 
 	return r.options.Store.KeepEvents(ctx, run.first, from, events)
 }
 
-// take returns the next events for the store.
+// take returns the next events for the store. When these are the last, a text among
+// them is closed: what is kept does not change.
 func (run *Run) take(from int) []agent.Event {
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	to := min(from+keepMost, len(run.events))
-	run.taken = max(run.taken, to)
+	if to == len(run.events) {
+		run.closed = to
+	}
 	return run.events[from:to:to]
 }
 
@@ -272,6 +311,7 @@ func (run *Run) began() Life {
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	run.written = run.runs.options.Now()
+	run.decide()
 	return Life{ID: run.id, User: run.at.user, Agent: run.at.agent, Started: true, Status: Running}
 }
 

@@ -115,7 +115,7 @@ func TestOutcomes(t *testing.T) {
 						test.change(o)
 					}
 				})
-				run := h.Start(person("p"), Ask{Prompt: "a secret prompt"})[0]
+				run := h.Start(person("p"), Ask{Prompt: "a secret prompt"})[0].Run
 				if got := watch(t.Context(), run); got != test.want {
 					t.Errorf("got  %q\nwant %q", got, test.want)
 				}

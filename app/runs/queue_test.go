@@ -52,8 +52,8 @@ func TestQueue(t *testing.T) {
 		for name, want := range map[string]string{
 			"a": "text:a done",
 			"b": "status:Waiting: you are next. status:Working… text:b done",
-			"c": "status:Waiting: 1 before you. interrupted",
-			"d": "status:Waiting: 2 before you. status:Waiting: 1 before you. status:Waiting: you are next. status:Working… text:d done",
+			"c": "status:Waiting: 1 run before this one. interrupted",
+			"d": "status:Waiting: 2 runs before this one. status:Waiting: 1 run before this one. status:Waiting: you are next. status:Working… text:d done",
 		} {
 			if got := <-seen[name]; got != want {
 				t.Errorf("%s saw %q, want %q", name, got, want)

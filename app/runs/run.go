@@ -16,8 +16,8 @@ import (
 	"bio/agent/lines"
 )
 
-// joinBytes is how long a text may become by joining pieces that nobody has seen
-// yet: a model's answer is thousands of them.
+// joinBytes is how long a text may become by joining pieces: a model's answer is
+// thousands of them.
 const joinBytes = 1 << 10
 
 // Run is one run of an agent for a person. Its methods may be called from
@@ -27,28 +27,35 @@ type Run struct {
 	at    place
 	first string    // id that it was started under
 	asked time.Time // for it
+	trace string    // trace-id of what asked for it, or ""
 
 	// Of a run of this instance, which has an agent of its own.
 	turn   bool                    // guarded by runs.mu: it counts as busy
+	rank   int                     // guarded by runs.mu: how many of its person's are before it in the queue
 	ctx    context.Context         // of the agent
 	cancel context.CancelCauseFunc // of ctx
 	begin  chan struct{}           // closed when it has a turn
+	known  chan struct{}           // closed when decided
 	over   chan struct{}           // closed when it has ended for its viewers
 	kept   chan struct{}           // closed when nothing of it goes on but its agent's goroutine
 
 	mu       sync.Mutex
 	id       string // another than first once it turned out to be a run elsewhere
 	prompt   string
-	events   []agent.Event // those that were taken do not change, so that they are read unlocked
-	taken    int           // how many were given to viewers or to the store
-	bytes    int           // of text, data and HTML in events
+	events   []agent.Event   // but the last, which may be open, they do not change and are read unlocked
+	closed   int             // how many do not change any more: all, or all but an open text
+	open     strings.Builder // of the open text, once something was joined to it
+	counted  int             // how many are not text
+	bytes    int             // of text, data and HTML in events
 	status   string
 	sentence string
 	cause    error // why it ended, where that was not by its agent returning
 	complete bool  // nothing follows events
 	note     string
 	notes    int       // how many there were
-	waiting  bool      // for its turn
+	waiting  bool      // for its turn: the note is how many runs are before it
+	before   int       // these
+	decided  bool      // it is what was asked for, or the one that goes on elsewhere
 	written  time.Time // when it was written down, for its agent to begin; zero before
 	ended    time.Time
 
@@ -64,7 +71,7 @@ type Run struct {
 func newRun(r *Runs, id string, at place, prompt string) *Run {
 	run := &Run{
 		runs: r, at: at, first: id, asked: r.options.Now(), id: id, prompt: prompt, status: Running,
-		begin: make(chan struct{}), over: make(chan struct{}), kept: make(chan struct{}),
+		begin: make(chan struct{}), known: make(chan struct{}), over: make(chan struct{}), kept: make(chan struct{}),
 		viewers: make(map[chan struct{}]bool),
 	}
 	run.ctx, run.cancel = context.WithCancelCause(context.Background())
@@ -133,12 +140,13 @@ func (run *Run) add(event agent.Event) error {
 	if !whole && (event.Kind != agent.Text || event.Text == "") {
 		return errCut
 	}
-	n := len(run.events)
-	switch last := n - 1; {
-	case event.Kind == agent.Text && n > run.taken && run.events[last].Kind == agent.Text && len(run.events[last].Text)+len(event.Text) <= joinBytes:
-		run.events[last].Text += event.Text
-	case n < run.runs.options.MaxEvents:
+	switch {
+	case event.Kind == agent.Text:
+		run.addText(event)
+	case run.counted < run.runs.options.MaxEvents:
+		run.counted++
 		run.events = append(run.events, event)
+		run.closed = len(run.events)
 	default:
 		return errCut
 	}
@@ -148,6 +156,27 @@ func (run *Run) add(event agent.Event) error {
 		return errCut
 	}
 	return nil
+}
+
+// addText joins a text to the last one, if that is open and has room. How it is
+// cut in events is nobody's to count: who looks, or keeps it, may close one.
+// run.mu is held.
+func (run *Run) addText(event agent.Event) {
+	n := len(run.events)
+	switch {
+	case event.Text == "":
+	case run.closed < n && len(run.events[n-1].Text)+len(event.Text) <= joinBytes:
+		if run.open.Len() == 0 {
+			run.open.WriteString(run.events[n-1].Text)
+		}
+		// What viewers were given of it stays where it is.
+		run.open.WriteString(event.Text)
+		run.events[n-1].Text = run.open.String()
+	default:
+		run.closed = n
+		run.open.Reset()
+		run.events = append(run.events, event)
+	}
 }
 
 // fit returns text as valid UTF-8 in at most room bytes, and whether that is all
@@ -214,41 +243,50 @@ func (run *Run) settle(cause error) bool {
 		run.sentence = "There was nothing to say."
 	}
 	run.cause, run.complete, run.waiting, run.ended = cause, true, false, run.runs.options.Now()
+	run.closed = len(run.events)
 	close(run.over)
 	run.ring(true)
 	return true
 }
 
-// queued tells the viewers how many wait before the run.
+// queued tells the viewers how many runs wait before this one.
 func (run *Run) queued(before int) {
-	words := "Waiting: you are next."
-	if before > 0 {
-		words = fmt.Sprintf("Waiting: %d before you.", before)
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	if run.status != Running || run.waiting && run.before == before {
+		return
 	}
-	run.tell(words, true)
+	run.waiting, run.before = true, before
+	run.notes++
+	run.ring(false)
 }
 
 // called tells the run that it has a turn.
 func (run *Run) called() {
 	close(run.begin)
 	run.mu.Lock()
-	waited := run.waiting
-	run.mu.Unlock()
-	if waited {
-		run.tell("Working…", false)
+	defer run.mu.Unlock()
+	if run.status == Running && run.waiting {
+		run.waiting, run.note = false, "Working…"
+		run.notes++
+		run.ring(false)
 	}
 }
 
-// tell gives the viewers a status that is not kept.
-func (run *Run) tell(words string, waiting bool) {
-	run.mu.Lock()
-	defer run.mu.Unlock()
-	if run.status != Running || run.note == words {
-		return
+// noted is the status for the viewers that is not kept. run.mu is held.
+func (run *Run) noted() agent.Event {
+	words := run.note
+	if run.waiting {
+		switch run.before {
+		case 0:
+			words = "Waiting: you are next."
+		case 1:
+			words = "Waiting: 1 run before this one."
+		default:
+			words = fmt.Sprintf("Waiting: %d runs before this one.", run.before)
+		}
 	}
-	run.note, run.waiting = words, waiting
-	run.notes++
-	run.ring(false)
+	return agent.Event{Kind: agent.Status, Text: words}
 }
 
 // outcome says how a run ended for that cause, and what to say of it.
@@ -264,7 +302,9 @@ func outcome(cause error) (status, sentence string) {
 	case errBusy:
 		return Failed, "Too much is running right now. Try again in a minute."
 	case errHeld:
-		return Failed, "Your last run has not let go yet. If it stays so, tell whoever runs this place."
+		return Failed, "Your last run was told to end and has not yet. Try again in a minute; if it stays so, tell whoever runs this place."
+	case errBegun:
+		return Failed, "This agent began something else for you while this waited. Ask again when that has ended."
 	case errStore:
 		return Failed, "This could not be started right now. Try again in a minute."
 	case errStopped:
@@ -272,7 +312,7 @@ func outcome(cause error) (status, sentence string) {
 	case errLost:
 		return Interrupted, Crashed
 	case errRemoved:
-		return Interrupted, "Stopped, because the account was removed."
+		return Interrupted, "Stopped, because the account was removed or disabled."
 	case errClosed:
 		return Interrupted, "Stopped, because the server is restarting. Try again in a minute."
 	case errDeadline:
@@ -293,7 +333,21 @@ func (run *Run) record() Record {
 
 // names say in the log which run it is.
 func (run *Run) names() []slog.Attr {
-	return []slog.Attr{slog.String("agent", run.at.agent), slog.String("run", run.ID()), slog.String("user", run.at.user)}
+	names := []slog.Attr{slog.String("agent", run.at.agent), slog.String("run", run.ID()), slog.String("user", run.at.user)}
+	if run.trace != "" {
+		names = append(names, slog.String("trace", run.trace))
+	}
+	return names
+}
+
+// traceID is the trace-id of a traceparent, or "" (W3C Trace Context §3.2.2).
+func traceID(traceParent string) string {
+	_, rest, _ := strings.Cut(traceParent, "-")
+	id, _, whole := strings.Cut(rest, "-")
+	if !whole {
+		return ""
+	}
+	return id
 }
 
 // failure says in the log what went wrong.

@@ -37,9 +37,10 @@ const (
 var (
 	errBusy     = errors.New("too many are running")
 	errHeld     = errors.New("this person's last run of the agent has not stopped yet")
+	errBegun    = errors.New("another began elsewhere while this waited")
 	errClosed   = errors.New("shutting down")
-	errRemoved  = errors.New("the account was removed")
-	errStopped  = errors.New("the person stopped it")
+	errRemoved  = errors.New("the account was removed or disabled")
+	errStopped  = errors.New("it was asked to stop")
 	errLost     = errors.New("it was ended or replaced from elsewhere")
 	errCut      = errors.New("more output than is kept")
 	errDeadline = errors.New("the deadline passed")
@@ -78,8 +79,8 @@ type Options struct {
 	Memory    func(userID, agentName string) agent.Memory
 	Timeout   time.Duration // of one run, from its agent's start
 	Max       int           // running at once, of all people and agents
-	Queue     int           // that wait while so many run
-	MaxEvents int           // of one run; pieces of text that come close together are one
+	Queue     int           // people who wait while so many run, each for any of the agents
+	MaxEvents int           // of one run, but text, which MaxBytes bounds
 	MaxBytes  int           // of text, data and HTML of one run
 	Keep      int           // runs that are kept in memory after they have ended
 	Now       func() time.Time
@@ -115,11 +116,14 @@ type Runs struct {
 	closed bool
 	// active has the runs of which something goes on here: they wait, their agent
 	// has not let go of its goroutine, or their end is not yet in the store.
-	active map[place]*Run
-	busy   int    // runs that have a turn: one that ignores its deadline keeps it
-	queue  []*Run // that wait for one, in order
-	last   map[place]*list.Element
-	recent *list.List // of *Run, the latest looked at in front
+	active  map[place]*Run
+	busy    int            // runs that have a turn: one that ignores its deadline keeps it
+	queue   []*Run         // that wait for one, in order; see queue.go
+	waits   map[string]int // by person: how many of their runs are in queue
+	counts  map[string]*count
+	last    map[place]*list.Element
+	recent  *list.List           // of *Run, the latest looked at in front
+	streams map[string][]*stream // by person: the oldest first
 
 	lives sync.WaitGroup // of active runs; none is added once closed
 	cut   context.Context
@@ -132,26 +136,53 @@ func New(o Options) *Runs {
 	r := &Runs{
 		options: o,
 		// As long as a full queue takes when every run takes its time.
-		patient: o.Timeout * time.Duration(1+(o.Queue+o.Max-1)/o.Max),
+		patient: o.Timeout * time.Duration(1+(o.Queue*len(o.Agents)+o.Max-1)/o.Max),
 		active:  make(map[place]*Run),
+		waits:   make(map[string]int),
+		counts:  make(map[string]*count),
+		streams: make(map[string][]*stream),
 		last:    make(map[place]*list.Element),
 		recent:  list.New(),
 	}
 	for _, a := range o.Agents {
 		// A run's own context has the deadline.
 		r.agents = append(r.agents, Named{a.Name, agent.Chain(a.Agent, agent.Guard(0))})
+		r.counts[a.Name] = new(count)
 	}
 	r.cut, r.end = context.WithCancel(context.Background())
 	return r
 }
 
+// Asked is what became of an ask of one agent: the run that it started, or the one
+// that goes on for the person, in which case the ask is not taken.
+type Asked struct {
+	*Run
+	there bool // the run was there before
+}
+
+// Taken reports whether the ask was taken: false says that nothing will come of it,
+// because the run is of an earlier ask, here or on another instance. It waits until
+// the store has said so, or ctx is done. An ask whose run could not be is taken too:
+// that run has ended, and Final says why.
+func (a Asked) Taken(ctx context.Context) bool {
+	if a.there {
+		return false
+	}
+	select {
+	case <-a.known:
+	case <-a.over:
+	case <-ctx.Done():
+	}
+	return !a.moved()
+}
+
 // Start starts a run of each agent that is asked for, in their order, or takes
-// the one that is running for the user. Nothing is waited for: a run may wait for
-// its turn, and one that turns out to be running on another instance becomes that
-// one. A run that cannot be, because too many wait or the server is shutting down,
-// has ended already and says so in Final.
-func (r *Runs) Start(user agent.User, in Ask) []*Run {
-	var all []*Run
+// the one that is running for the user: [Asked.Taken] says which. Nothing is waited
+// for: a run may wait for its turn, and one that turns out to be running on another
+// instance becomes that one. A run that cannot be, because too many wait or the
+// server is shutting down, has ended already and says so in Final.
+func (r *Runs) Start(user agent.User, in Ask) []Asked {
+	var all []Asked
 	for _, a := range r.agents {
 		if in.Agent == "" || in.Agent == a.Name {
 			all = append(all, r.start(a, user, in))
@@ -160,17 +191,18 @@ func (r *Runs) Start(user agent.User, in Ask) []*Run {
 	return all
 }
 
-func (r *Runs) start(a Named, user agent.User, in Ask) *Run {
+func (r *Runs) start(a Named, user agent.User, in Ask) Asked {
 	r.mu.Lock()
 	at := place{user.ID, a.Name}
 	old := r.active[at]
 	if old != nil && old.Status() == Running {
 		r.mu.Unlock()
-		return old
+		return Asked{old, true}
 	}
 	run := newRun(r, strings.ToLower(rand.Text()), at, strings.ToValidUTF8(in.Prompt, "\uFFFD"))
+	run.trace = traceID(in.TraceParent)
 	r.remember(run)
-	refusal := r.refusal(old)
+	refusal := r.refusal(user.ID, old)
 	if refusal == nil {
 		r.enter(run)
 	} else {
@@ -182,67 +214,21 @@ func (r *Runs) start(a Named, user agent.User, in Ask) *Run {
 	} else {
 		r.report(run)
 	}
-	return run
+	return Asked{run, false}
 }
 
-// refusal says why there cannot be a run after old, the one that is active in its
-// place. r.mu is held.
-func (r *Runs) refusal(old *Run) error {
+// refusal says why there cannot be a run for that person after old, the one that is
+// active in its place. r.mu is held.
+func (r *Runs) refusal(userID string, old *Run) error {
 	switch {
 	case r.closed:
 		return errClosed
 	case old != nil && old.turn:
 		return errHeld
-	case r.busy >= r.options.Max && len(r.queue) >= r.options.Queue:
+	case r.busy >= r.options.Max && r.waits[userID] == 0 && len(r.waits) >= r.options.Queue:
 		return errBusy
 	}
 	return nil
-}
-
-// enter makes run the active one of its place, with a turn or in the queue. r.mu is
-// held.
-func (r *Runs) enter(run *Run) {
-	r.active[run.at] = run
-	r.lives.Add(1)
-	r.queue = append(r.queue, run)
-	if r.busy < r.options.Max {
-		r.next()
-	} else {
-		run.queued(len(r.queue) - 1)
-	}
-}
-
-// leave takes a run that has ended out of the queue, or takes its turn from it,
-// and gives that to the next. r.mu is held.
-func (r *Runs) leave(run *Run) {
-	if i := slices.Index(r.queue, run); i >= 0 {
-		r.queue = slices.Delete(r.queue, i, i+1)
-		r.tell()
-	}
-	if run.turn {
-		run.turn = false
-		r.busy--
-		r.next()
-	}
-}
-
-// next gives the turns that are free to those who wait. r.mu is held.
-func (r *Runs) next() {
-	for len(r.queue) > 0 && r.busy < r.options.Max {
-		run := r.queue[0]
-		r.queue = slices.Delete(r.queue, 0, 1)
-		r.busy++
-		run.turn = true
-		run.called()
-		r.tell()
-	}
-}
-
-// tell says to those who wait how many are before them. r.mu is held.
-func (r *Runs) tell() {
-	for i, run := range r.queue {
-		run.queued(i)
-	}
 }
 
 // remember makes run the last of its place, and forgets what is too much. r.mu is
@@ -375,6 +361,20 @@ func (r *Runs) drop(run *Run) {
 		r.recent.Remove(element)
 		delete(r.last, run.at)
 	}
+}
+
+// EndStale ends in the store the runs that have lost their server, and returns how
+// many. What goes on here is left alone, whatever the clock says.
+func (r *Runs) EndStale(ctx context.Context) (int, error) {
+	// First: what begins from here on has a later beat.
+	stale := r.options.Now().Add(-Stale)
+	var here []string
+	r.mu.Lock()
+	for _, run := range r.active {
+		here = append(here, run.first)
+	}
+	r.mu.Unlock()
+	return r.options.Store.InterruptRuns(ctx, stale, Crashed, here...)
 }
 
 // Wait waits until the runs of which something goes on here, now, have ended and

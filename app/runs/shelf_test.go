@@ -78,7 +78,7 @@ func (s *shelf) StartRun(ctx context.Context, r Record, stale time.Time, entry a
 	for id, old := range s.runs {
 		switch {
 		case old.UserID != r.UserID || old.Agent != r.Agent:
-		case old.Status == Running && !old.BeatAt.Before(stale):
+		case old.Status == Running && !old.BeatAt.Before(stale) && !old.BeatAt.After(time.Now().Add(Stale)):
 			return old.record(), nil
 		default:
 			if old.Status == Running {
@@ -175,14 +175,14 @@ func (s *shelf) RunEvents(ctx context.Context, runID string, from int) (Record, 
 	return k.record(), slices.Clone(k.events[min(from, len(k.events)):]), nil
 }
 
-func (s *shelf) InterruptRuns(ctx context.Context, stale time.Time, sentence string) (int, error) {
+func (s *shelf) InterruptRuns(ctx context.Context, stale time.Time, sentence string, except ...string) (int, error) {
 	if err := s.enter(ctx, "interrupt"); err != nil {
 		return 0, err
 	}
 	defer s.mu.Unlock()
 	n := 0
 	for _, k := range s.runs {
-		if k.Status == Running && k.BeatAt.Before(stale) {
+		if k.Status == Running && (k.BeatAt.Before(stale) || k.BeatAt.After(time.Now().Add(Stale))) && !slices.Contains(except, k.ID) {
 			k.Status, k.Sentence, k.EndedAt = Interrupted, sentence, time.Now()
 			s.entries = append(s.entries, k.Entry())
 			n++

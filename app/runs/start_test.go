@@ -52,7 +52,7 @@ func TestAgents(t *testing.T) {
 			}
 			return names
 		}
-		all := h.Start(person("p"), Ask{})
+		all := runsOf(h.Start(person("p"), Ask{}))
 		if want := []string{"brief", "slow", "a-1"}; !slices.Equal(names(all), want) || !slices.Equal(names(h.Last(t.Context(), "p")), want) {
 			t.Errorf("started %q, last %q", names(all), names(h.Last(t.Context(), "p")))
 		}
@@ -68,14 +68,14 @@ func TestAgents(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		synctest.Wait()
-		again := h.Start(person("p"), Ask{})
+		again := runsOf(h.Start(person("p"), Ask{}))
 		if again[0] == all[0] || again[1] == all[1] || again[2] == all[2] {
 			t.Error("what has ended was not started again")
 		}
-		if one := h.Start(person("p"), Ask{Agent: "slow"}); len(one) != 1 || one[0] != again[1] {
+		if one := runsOf(h.Start(person("p"), Ask{Agent: "slow"})); len(one) != 1 || one[0] != again[1] {
 			t.Error("what is running was started again")
 		}
-		if none := h.Start(person("p"), Ask{Agent: "nobody"}); len(none) != 0 {
+		if none := runsOf(h.Start(person("p"), Ask{Agent: "nobody"})); len(none) != 0 {
 			t.Errorf("started %q", names(none))
 		}
 		h.Forget("p")

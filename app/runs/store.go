@@ -10,8 +10,9 @@ import (
 	"bio/app/audit"
 )
 
-// Stale is how old the beat of a run may become. One whose beat is older has lost
-// its server: it is interrupted, wherever it is looked at.
+// Stale is how old the beat of a run may become, and how far ahead it may be of a
+// clock. One whose beat is older, or later than clocks differ, has lost its server:
+// it is interrupted, wherever it is looked at.
 const Stale = 15 * time.Second
 
 // Crashed is what is said of a run that lost its server.
@@ -26,12 +27,14 @@ var ErrNone = errors.New("runs: no such run")
 type Store interface {
 	// StartRun keeps a run that begins and its entry, and removes the run before it
 	// of the same person and agent, as what is interrupted when it was running. When
-	// one of theirs is running elsewhere (its beat is not before stale) that one is
-	// returned instead, and nothing is changed. ErrNone when there is no such person.
+	// one of theirs is running elsewhere (its beat is not before stale, nor more than
+	// Stale ahead) that one is returned instead, and nothing is changed. ErrNone when
+	// there is no such person, or their account is disabled.
 	StartRun(ctx context.Context, r Record, stale time.Time, entry audit.Entry) (Record, error)
 	// KeepEvents appends events to a run that is running, as its from-th and on, and
-	// moves its beat to now; stop reports that someone asked to stop it. Events that
-	// are there already are left as they are. ErrNone when it is not running.
+	// moves its beat to now; stop reports that someone asked to stop it, or that the
+	// account is disabled. Events that are there already are left as they are. ErrNone
+	// when it is not running.
 	KeepEvents(ctx context.Context, runID string, from int, events []agent.Event) (stop bool, err error)
 	// EndRun appends the last events, ends the run, and keeps the entry. ErrNone, and
 	// no change, when it is not running.
@@ -43,9 +46,10 @@ type Store interface {
 	// RunEvents returns the events of a run from the from-th on, and the run as it
 	// is: ErrNone when it is gone. One that has ended comes with all of them.
 	RunEvents(ctx context.Context, runID string, from int) (Record, []agent.Event, error)
-	// InterruptRuns ends the runs whose beat is before stale, each with its entry,
-	// and returns how many.
-	InterruptRuns(ctx context.Context, stale time.Time, sentence string) (int, error)
+	// InterruptRuns ends the runs whose beat is before stale or more than Stale ahead,
+	// each with its entry, and returns how many; those of the ids in except stay. So
+	// one more than Stale ahead ends all, which is for who knows that no server runs.
+	InterruptRuns(ctx context.Context, stale time.Time, sentence string, except ...string) (int, error)
 }
 
 // Record is a run as it is kept.
@@ -68,7 +72,7 @@ func (r Record) Entry() audit.Entry {
 
 // shown is how the run is shown at a time, and what is said of it.
 func (r Record) shown(now time.Time) (status, sentence string) {
-	if r.Status == Running && r.BeatAt.Before(now.Add(-Stale)) {
+	if r.Status == Running && (r.BeatAt.Before(now.Add(-Stale)) || r.BeatAt.After(now.Add(Stale))) {
 		return Interrupted, Crashed
 	}
 	return r.Status, r.Sentence

@@ -17,7 +17,7 @@ func TestTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(patient, func(o *Options) { o.Max, o.Queue = 1, 0 })
 		ask := Ask{Session: "session", Client: audit.Client{Browser: "Firefox"}}
-		running := h.Start(person("p"), ask)[0]
+		running := h.Start(person("p"), ask)[0].Run
 		if h.begin("p") != running {
 			t.Error("a second run beside the first")
 		}

@@ -193,11 +193,14 @@ func traceOf(h http.Header) string {
 
 // startRuns starts the agents for the person who is signed in: the one of that
 // name, or all.
-func (s *Server) startRuns(c echo.Context, name, prompt string) []*runs.Run {
+func (s *Server) startRuns(c echo.Context, name, prompt string) (all []*runs.Run) {
 	r, v := c.Request(), visitOf(c)
-	return s.runs.Start(agentUser(v.user), runs.Ask{
+	for _, asked := range s.runs.Start(agentUser(v.user), runs.Ask{
 		Agent: name, Prompt: prompt, TraceParent: traceOf(r.Header), Client: v.client(r), Session: v.session.ID,
-	})
+	}) {
+		all = append(all, asked.Run)
+	}
+	return all
 }
 
 // run answers the form that asks the agents; the page it leads to shows the runs.

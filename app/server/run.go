@@ -21,7 +21,6 @@ import (
 	"bio/app/account"
 	"bio/app/audit"
 	"bio/app/config"
-	"bio/app/runs"
 	"bio/app/store"
 	"bio/app/token"
 )
@@ -197,7 +196,7 @@ func (s *Server) keepHouse(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("expired sessions were not removed", "error", err)
 		}
-		interrupted, err := s.db.InterruptRuns(ctx, s.now().Add(-runs.Stale), runs.Crashed)
+		interrupted, err := s.runs.EndStale(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("runs that were left were not ended", "error", err)
 		}

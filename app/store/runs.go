@@ -26,7 +26,7 @@ func runFields(r *runs.Record) []any {
 const (
 	sqlRunAt     = "SELECT " + runColumns + " FROM runs WHERE user_id = ? AND agent = ?"
 	sqlInsertRun = `INSERT INTO runs (id, user_id, agent, prompt, status, sentence, started_at, beat_at)
-SELECT ?1, id, ?3, ?4, ?5, '', ?6, ?6 FROM users WHERE id = ?2`
+SELECT ?1, id, ?3, ?4, ?5, '', ?6, ?6 FROM users WHERE id = ?2 AND disabled_at IS NULL`
 	sqlDeleteRunEvents = "DELETE FROM run_events WHERE run_id = ?"
 	sqlDeleteRun       = "DELETE FROM runs WHERE id = ?"
 )
@@ -39,7 +39,7 @@ func (db *DB) StartRun(ctx context.Context, r runs.Record, stale time.Time, entr
 		if err != nil {
 			return err
 		}
-		if found && old.Status == runs.Running && !old.BeatAt.Before(exact(stale)) {
+		if found && old.Status == runs.Running && !old.BeatAt.Before(exact(stale)) && !old.BeatAt.After(t.now.Add(runs.Stale)) {
 			kept = old
 			return nil
 		}
@@ -59,7 +59,7 @@ func (db *DB) StartRun(ctx context.Context, r runs.Record, stale time.Time, entr
 		kept.Status, kept.Sentence, kept.StartedAt, kept.BeatAt, kept.EndedAt, kept.Events = runs.Running, "", t.now, t.now, time.Time{}, 0
 		n, err := t.exec(sqlInsertRun, r.ID, r.UserID, r.Agent, r.Prompt, runs.Running, stamp(t.now))
 		if err == nil && n == 0 {
-			err = runs.ErrNone // the account has gone
+			err = runs.ErrNone // the account has gone, or is disabled
 		}
 		if err != nil {
 			return err
@@ -73,7 +73,8 @@ func (db *DB) StartRun(ctx context.Context, r runs.Record, stale time.Time, entr
 }
 
 const (
-	sqlBeat        = "UPDATE runs SET beat_at = ? WHERE id = ? AND status = 'running' RETURNING stop_at IS NOT NULL"
+	sqlBeat = `UPDATE runs SET beat_at = ? WHERE id = ? AND status = 'running'
+RETURNING stop_at IS NOT NULL OR EXISTS (SELECT 1 FROM users WHERE users.id = runs.user_id AND disabled_at IS NOT NULL)`
 	sqlInsertEvent = `INSERT INTO run_events (run_id, idx, kind, text, data, html) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id, idx) DO NOTHING`
 )
@@ -214,18 +215,19 @@ func kindOf(name string) agent.Kind {
 }
 
 const (
-	sqlStaleRuns = "SELECT " + runColumns + " FROM runs WHERE status = 'running' AND beat_at < ? LIMIT ?"
+	sqlStaleRuns = "SELECT " + runColumns + ` FROM runs
+WHERE (status = 'running' AND beat_at < ? OR status = 'running' AND beat_at > ?) AND id NOT IN (SELECT value FROM json_each(?)) LIMIT ?`
 	// Of a run that is stale, the beat stays what it was.
 	sqlInterruptRun = "UPDATE runs SET status = ?, sentence = ?, ended_at = ? WHERE id = ?"
 )
 
 // InterruptRuns implements runs.Store. It goes in small batches: on an error those
 // before it are done, and counted.
-func (db *DB) InterruptRuns(ctx context.Context, stale time.Time, sentence string) (int, error) {
+func (db *DB) InterruptRuns(ctx context.Context, stale time.Time, sentence string, except ...string) (int, error) {
 	for total := 0; ; {
 		n := 0
 		err := db.write(ctx, func(t *tx) (err error) {
-			n, err = interruptRuns(t, stale, sentence)
+			n, err = interruptRuns(t, stale, sentence, except)
 			return err
 		})
 		if err != nil {
@@ -239,10 +241,10 @@ func (db *DB) InterruptRuns(ctx context.Context, stale time.Time, sentence strin
 }
 
 // interruptRuns ends one batch of runs.
-func interruptRuns(t *tx, stale time.Time, sentence string) (int, error) {
+func interruptRuns(t *tx, stale time.Time, sentence string, except list) (int, error) {
 	var entries []audit.Entry
 	var ids []string
-	err := t.rows(sqlStaleRuns, []any{stamp(stale), expireBatch}, func(scan func(...any) error) error {
+	err := t.rows(sqlStaleRuns, []any{stamp(stale), stamp(t.now.Add(runs.Stale)), except, expireBatch}, func(scan func(...any) error) error {
 		var r runs.Record
 		if err := scan(runFields(&r)...); err != nil {
 			return err

@@ -518,9 +518,9 @@ func TestTwoInstances(t *testing.T) {
 	u := must[account.User](t)(db.Register(t.Context(), r, registered("1")))
 	user := agent.User{ID: u.ID, Name: u.Name}
 
-	here := a.Start(user, runs.Ask{Agent: "echo", Prompt: "go on"})[0]
+	here := a.Start(user, runs.Ask{Agent: "echo", Prompt: "go on"})[0].Run
 	parts <- "one "
-	there := b.Start(user, runs.Ask{Agent: "echo"})[0]
+	there := b.Start(user, runs.Ask{Agent: "echo"})[0].Run
 	views := []*runs.Run{here, there, b.Last(t.Context(), u.ID)[0]}
 	var wg sync.WaitGroup
 	var saw [3]string
@@ -547,7 +547,7 @@ func TestTwoInstances(t *testing.T) {
 
 	// What an agent keeps, it has on the other one.
 	for i, want := range []string{"before:  done", "before: first done"} {
-		run := []*runs.Runs{a, b}[i].Start(user, runs.Ask{Agent: "notes", Prompt: []string{"first", "second"}[i]})[0]
+		run := []*runs.Runs{a, b}[i].Start(user, runs.Ask{Agent: "notes", Prompt: []string{"first", "second"}[i]})[0].Run
 		equal(t, <-asked, u.Name)
 		equal(t, seen(t, run), want)
 		written(t, db, run)
@@ -555,7 +555,7 @@ func TestTwoInstances(t *testing.T) {
 
 	// Stopped from the other one.
 	parts = make(chan string)
-	again := a.Start(user, runs.Ask{Agent: "echo"})[0]
+	again := a.Start(user, runs.Ask{Agent: "echo"})[0].Run
 	parts <- "and "
 	if err := b.Stop(t.Context(), u.ID, again.ID()); err != nil {
 		t.Fatal(err)
@@ -569,7 +569,7 @@ func TestTwoInstances(t *testing.T) {
 	erased(t, db, u.Name, audit.Entry{Kind: audit.Erased})
 	a.Forget(u.ID)
 	equal(t, len(a.Last(t.Context(), u.ID)), 0)
-	orphan := b.Start(user, runs.Ask{Agent: "echo"})[0]
+	orphan := b.Start(user, runs.Ask{Agent: "echo"})[0].Run
 	equal(t, seen(t, orphan), " interrupted")
 	checkInvariants(t, db)
 }
@@ -637,5 +637,5 @@ func TestKillInTheMiddle(t *testing.T) {
 	equal(t, must[[]runs.Record](t)(db.LastRuns(t.Context(), u.ID))[0].Status, runs.Interrupted)
 	equal(t, seen(t, now.Last(t.Context(), u.ID)[0]), "so far interrupted")
 	checkInvariants(t, db)
-	equal(t, seen(t, now.Start(agent.User{ID: u.ID}, runs.Ask{})[0]), "again done")
+	equal(t, seen(t, now.Start(agent.User{ID: u.ID}, runs.Ask{})[0].Run), "again done")
 }

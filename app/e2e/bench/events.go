@@ -55,7 +55,7 @@ func (w *workshop) run(event agent.Event, n int, viewer func(*runs.Run) error) (
 		}
 	}
 	began := time.Now()
-	run := w.Start(w.user, runs.Ask{})[0]
+	run := w.Start(w.user, runs.Ask{})[0].Run
 	var err error
 	if viewer != nil {
 		err = viewer(run)
