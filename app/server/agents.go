@@ -191,16 +191,33 @@ func traceOf(h http.Header) string {
 	return fmt.Sprintf("00-%x-%x-00", id[:16], id[16:])
 }
 
-// startRuns starts the agents for the person who is signed in: the one of that
-// name, or all.
-func (s *Server) startRuns(c echo.Context, name, prompt string) (all []*runs.Run) {
+// ask starts the agents for the person who is signed in: the one of that name, or
+// all.
+func (s *Server) ask(c echo.Context, name, prompt string) []runs.Asked {
 	r, v := c.Request(), visitOf(c)
-	for _, asked := range s.runs.Start(agentUser(v.user), runs.Ask{
+	return s.runs.Start(agentUser(v.user), runs.Ask{
 		Agent: name, Prompt: prompt, TraceParent: traceOf(r.Header), Client: v.client(r), Session: v.session.ID,
-	}) {
+	})
+}
+
+// begin starts what a sign-in starts.
+func (s *Server) begin(c echo.Context) (all []*runs.Run) {
+	for _, asked := range s.ask(c, "", "") {
 		all = append(all, asked.Run)
 	}
 	return all
+}
+
+// takenWait is how long an answer waits for the store to say that a run of an
+// agent goes on in another instance.
+const takenWait = 2 * time.Second
+
+// busyError says which agents were not asked, for they are at work on something
+// else for that person.
+type busyError struct{ agents []string }
+
+func (e *busyError) Error() string {
+	return "server: at work: " + strings.Join(e.agents, ", ")
 }
 
 // run answers the form that asks the agents; the page it leads to shows the runs.
@@ -229,7 +246,20 @@ func (s *Server) run(c echo.Context) error {
 	case name != "" && !slices.Contains(s.agents, name):
 		return s.askAgain(c, errNoAgent, name, prompt)
 	}
-	s.startRuns(c, name, prompt)
+	asked := s.ask(c, name, prompt)
+	if prompt != "" { // without one, what goes on is as good as another
+		ctx, cancel := context.WithTimeout(r.Context(), takenWait)
+		defer cancel()
+		var busy []string
+		for _, one := range asked {
+			if !one.Taken(ctx) {
+				busy = append(busy, one.Agent())
+			}
+		}
+		if len(busy) > 0 {
+			return s.askAgain(c, &busyError{busy}, name, prompt)
+		}
+	}
 	// Without a fragment: to one in a page that goes on, a browser jumps at its end.
 	if name != "" {
 		return c.Redirect(http.StatusSeeOther, "/?agent="+name)

@@ -291,7 +291,6 @@ func TestHook(t *testing.T) {
 	for i := range seven {
 		seven[i] = agent.Named{Name: fmt.Sprint("a", i), Agent: said}
 	}
-	const unused = "BIO_AGENT has neither hook nor brief"
 	for setting, tt := range map[string]struct {
 		registered         []agent.Named
 		want, wrong, warns string
@@ -441,6 +440,44 @@ func TestAskIsRefused(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff([]string{"brief done a\uFFFD"}, s.kept()); diff != "" {
+		t.Errorf("kept (-want +got):\n%s", diff)
+	}
+}
+
+// What is asked while an agent is at work comes back to be asked again, beside the
+// run that goes on; without words, that run is as good.
+func TestAskWhileAtWork(t *testing.T) {
+	hook := slow{make(chan struct{}, 2)}
+	s := environment{agent: hook}.site(t)
+	b := s.browser()
+	b.enrol(s.device(), "{}")
+	if p := b.post("/run", url.Values{"prompt": {"first"}}); p.status != http.StatusSeeOther {
+		t.Fatalf("%d", p.status)
+	}
+	s.awaitKept("agent running first")
+	w := httptest.NewRecorder()
+	server.Metrics(s.Server).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, want := range []string{"# TYPE bio_agent_runs gauge\n", `bio_agent_runs{agent="agent",state="working"} 1`, `bio_agent_runs{agent="agent",state="waiting"} 0`} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("no %q in the metrics", want)
+		}
+	}
+	if p := b.post("/run", url.Values{"prompt": {""}}); p.status != http.StatusSeeOther {
+		t.Errorf("without words: %d", p.status)
+	}
+	checkCode(t, "as a program", asProblem(b).post("/run", url.Values{"prompt": {"second"}}), http.StatusConflict, "busy")
+	r := b.request(http.MethodPost, "/run", strings.NewReader("prompt=second+%26+last"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	rest := s.reads(r, "beginning")
+	hook.release <- struct{}{}
+	page := rest()
+	s.runsWritten()
+	for _, want := range []string{">second &amp; last</textarea>", "Your agent is still at work: agent. Stop it, or ask again later.", "beginningending"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q on the page:\n%s", want, page)
+		}
+	}
+	if diff := cmp.Diff([]string{"agent done first"}, s.kept()); diff != "" {
 		t.Errorf("kept (-want +got):\n%s", diff)
 	}
 }
@@ -741,6 +778,31 @@ type piped struct {
 func (w piped) Write(p []byte) (int, error) { return w.to.Write(p) }
 func (w piped) Flush()                      {}
 
+// reads sends a request, and reads the answer until it has the words. rest reads it
+// to its end, and returns all of it.
+func (s *site) reads(r *http.Request, words string) (rest func() string) {
+	s.t.Helper()
+	from, to := io.Pipe()
+	go func() {
+		s.ServeHTTP(piped{httptest.NewRecorder(), to}, r)
+		to.Close()
+	}()
+	var page strings.Builder
+	for piece := make([]byte, 4<<10); !strings.Contains(page.String(), words); {
+		n, err := from.Read(piece)
+		if page.Write(piece[:n]); err != nil {
+			s.t.Fatalf("%v after %s", err, page.String())
+		}
+	}
+	return func() string {
+		s.t.Helper()
+		if _, err := io.Copy(&page, from); err != nil {
+			s.t.Fatal(err)
+		}
+		return page.String()
+	}
+}
+
 // A page reads for as long as the session does that opened it, and not a word more.
 func TestSessionEndsWhileReading(t *testing.T) {
 	for name, end := range map[string]func(*site, *browser) error{
@@ -770,29 +832,15 @@ func TestSessionEndsWhileReading(t *testing.T) {
 			b := s.browser()
 			b.enrol(s.device(), "{}")
 			b.post("/run", nil)
-			from, to := io.Pipe()
-			go func() {
-				s.ServeHTTP(piped{httptest.NewRecorder(), to}, b.request(http.MethodGet, "/", nil))
-				to.Close()
-			}()
-			var page strings.Builder
-			for piece := make([]byte, 4<<10); !strings.Contains(page.String(), "beginning"); {
-				n, err := from.Read(piece)
-				if page.Write(piece[:n]); err != nil {
-					t.Fatalf("%v after %s", err, page.String())
-				}
-			}
+			rest := s.reads(b.request(http.MethodGet, "/", nil), "beginning")
 			if end != nil {
 				if err := end(s, b); err != nil {
 					t.Fatal(err)
 				}
 			}
 			hook.release <- struct{}{}
-			if _, err := io.Copy(&page, from); err != nil {
-				t.Fatal(err)
-			}
+			got := rest()
 			s.runsWritten()
-			got := page.String()
 			if strings.Contains(got, "beginningending") != (end == nil) || strings.Contains(got, "Reload it to read on.") != (end != nil) || !strings.Contains(got, "</html>") {
 				t.Errorf("the page goes on with %s", got[strings.Index(got, "beginning"):])
 			}

@@ -118,6 +118,14 @@ func outcomeOf(err error) outcome {
 	if errors.As(err, &many) {
 		return outcome{http.StatusTooManyRequests, "too_many", "Slow down", "Too many attempts from your network. Try again in " + inWords(many.wait) + "."}
 	}
+	var busy *busyError
+	if errors.As(err, &busy) {
+		at, it := "Your agent is", "it"
+		if len(busy.agents) > 1 {
+			at, it = "Your agents are", "them"
+		}
+		return outcome{http.StatusConflict, "busy", "Still at work", fmt.Sprintf("%s still at work: %s. Stop %s, or ask again later.", at, strings.Join(busy.agents, ", "), it)}
+	}
 	var early *account.EarlyError
 	if errors.As(err, &early) {
 		return outcome{http.StatusForbidden, "recovery_waits", "Not yet", opensAt(early.EffectiveAt, early.Wait)}

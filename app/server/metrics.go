@@ -56,8 +56,21 @@ func (m *metrics) pressed(outcome string) {
 
 func (m *metrics) ran(run runs.Life) {
 	m.set.GetOrCreateCounter(fmt.Sprintf(`bio_agent_runs_total{agent=%q,status=%q}`, run.Agent, run.Status)).Inc()
-	m.set.GetOrCreatePrometheusHistogramExt(fmt.Sprintf(`bio_agent_run_duration_seconds{agent=%q}`, run.Agent), runTimes).
-		Update(run.Took.Seconds())
+	if run.Started {
+		m.set.GetOrCreatePrometheusHistogramExt(fmt.Sprintf(`bio_agent_run_duration_seconds{agent=%q}`, run.Agent), runTimes).
+			Update(run.Took.Seconds())
+	}
+}
+
+// watch has the runs of the agents counted when somebody looks.
+func (m *metrics) watch(all *runs.Runs, agents []string) {
+	gauge := func(agent, state string, of func() int) {
+		m.set.NewGauge(fmt.Sprintf(`bio_agent_runs{agent=%q,state=%q}`, agent, state), func() float64 { return float64(of()) })
+	}
+	for _, agent := range agents {
+		gauge(agent, "working", func() int { working, _ := all.Count(agent); return working })
+		gauge(agent, "waiting", func() int { _, waiting := all.Count(agent); return waiting })
+	}
 }
 
 func (m *metrics) handler() http.Handler {

@@ -375,7 +375,7 @@ func (s *Server) welcome(c echo.Context, p *pressed, user account.User, page vie
 		return c.Redirect(http.StatusSeeOther, p.returnTo)
 	}
 	page.Here = "/"
-	return s.showHome(c, http.StatusOK, page, s.startRuns(c, "", ""))
+	return s.showHome(c, http.StatusOK, page, s.begin(c))
 }
 
 // recordWithin bounds how long the answer to a refused press waits for the trail:

@@ -91,6 +91,7 @@ func New(o Options) (*Server, error) {
 			s.trail.grown()
 		},
 	})
+	s.metrics.watch(s.runs, s.agents)
 	if s.plain, err = s.plainPages(); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
