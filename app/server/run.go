@@ -21,6 +21,7 @@ import (
 	"bio/app/account"
 	"bio/app/audit"
 	"bio/app/config"
+	"bio/app/runs"
 	"bio/app/store"
 	"bio/app/token"
 )
@@ -106,6 +107,13 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	link, err := s.firstOwner(ctx)
 	if err != nil {
 		return err
+	}
+	if claim := data.claim(); claim != nil {
+		defer claim.Close()
+		// Nobody else serves this database: what runs in it was left by a crash.
+		if _, err := db.InterruptRuns(ctx, time.Now().Add(time.Hour), runs.Crashed); err != nil {
+			return err
+		}
 	}
 	s.adviseAgents(o.Agents)
 	fmt.Fprint(out, greeting(settings, s.agents, link))

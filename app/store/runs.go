@@ -215,8 +215,10 @@ func kindOf(name string) agent.Kind {
 }
 
 const (
-	sqlStaleRuns = "SELECT " + runColumns + ` FROM runs
+	fromStale = ` FROM runs
 WHERE (status = 'running' AND beat_at < ? OR status = 'running' AND beat_at > ?) AND id NOT IN (SELECT value FROM json_each(?)) LIMIT ?`
+	sqlAnyStale  = "SELECT 1" + fromStale
+	sqlStaleRuns = "SELECT " + runColumns + fromStale
 	// Of a run that is stale, the beat stays what it was.
 	sqlInterruptRun = "UPDATE runs SET status = ?, sentence = ?, ended_at = ? WHERE id = ?"
 )
@@ -224,6 +226,11 @@ WHERE (status = 'running' AND beat_at < ? OR status = 'running' AND beat_at > ?)
 // InterruptRuns implements runs.Store. It goes in small batches: on an error those
 // before it are done, and counted.
 func (db *DB) InterruptRuns(ctx context.Context, stale time.Time, sentence string, except ...string) (int, error) {
+	// Mostly there is none, and the writer is left alone.
+	one := 0
+	if found, err := db.row(ctx, sqlAnyStale, []any{stamp(stale), stamp(db.writer.now().Add(runs.Stale)), list(except), 1}, &one); err != nil || !found {
+		return 0, err
+	}
 	for total := 0; ; {
 		n := 0
 		err := db.write(ctx, func(t *tx) (err error) {
