@@ -151,7 +151,6 @@ func TestFirstStart(t *testing.T) {
 	}
 }
 
-// With its secret in the settings, a start makes none.
 // A start ends what a crash left running, unless another server is there, whose it
 // may be.
 func TestStartEndsWhatWasLeft(t *testing.T) {
@@ -188,6 +187,7 @@ func TestStartEndsWhatWasLeft(t *testing.T) {
 	}
 }
 
+// With its secret in the settings, a start makes none.
 func TestStartWithSecret(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s, _ := run(t, dir, "BIO_SECRET="+base64.RawURLEncoding.EncodeToString(secret[:32]))
