@@ -15,11 +15,11 @@ type Named struct {
 // Registry is empty and ready to use; it is filled before the server starts.
 type Registry struct{ named []Named }
 
-var agentName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+var agentName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
 // Handle registers an agent, as http.ServeMux does a handler: it panics when the
-// name is not 1 to 32 lower-case letters, digits and hyphens, is taken, or the
-// agent is nil.
+// name is not 1 to 32 lower-case letters, digits and inner hyphens, is taken, or
+// the agent is nil.
 func (r *Registry) Handle(name string, a Agent) {
 	if !agentName.MatchString(name) || a == nil {
 		panic(fmt.Sprintf("agent: %q cannot be registered", name))

@@ -35,7 +35,7 @@ func openAt(s *shelf, a agent.Agent, change ...func(*Options)) *house {
 		h.told = append(h.told, life)
 	}
 	o := Options{
-		Agents: []Named{{"brief", a}}, Store: s, Timeout: time.Minute, Max: 4, Queue: 4, MaxEvents: 1000, MaxBytes: 1 << 16, Keep: 8,
+		Agents: []agent.Named{{Name: "brief", Agent: a}}, Store: s, Timeout: time.Minute, Max: 4, Queue: 4, MaxEvents: 1000, MaxBytes: 1 << 16, Keep: 8,
 		Now: time.Now, Log: slog.New(slog.NewJSONHandler(&h.log, nil)), Began: tell, Ended: tell,
 	}
 	for _, change := range change {

@@ -24,7 +24,7 @@ func several(agents int, change func(*Options)) (h *house, turns func() []string
 		o.Agents = nil
 		for i := range agents {
 			name := string(rune('a' + i))
-			o.Agents = append(o.Agents, Named{name, agent.Reply(func(_ context.Context, in *agent.Input) (string, error) {
+			o.Agents = append(o.Agents, agent.Named{Name: name, Agent: agent.Reply(func(_ context.Context, in *agent.Input) (string, error) {
 				mu.Lock()
 				all = append(all, in.User.ID+name)
 				mu.Unlock()
@@ -130,7 +130,7 @@ func TestPatienceWithSeveral(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		h := open(deaf(release), func(o *Options) {
-			o.Agents = append(o.Agents, Named{"b", patient}, Named{"c", patient})
+			o.Agents = append(o.Agents, agent.Named{Name: "b", Agent: patient}, agent.Named{Name: "c", Agent: patient})
 			o.Max, o.Queue = 1, 1
 		})
 		h.begin("p")
@@ -148,7 +148,7 @@ func TestCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		h := open(deaf(release), func(o *Options) {
-			o.Agents = append(o.Agents, Named{"quick", says(nil)})
+			o.Agents = append(o.Agents, agent.Named{Name: "quick", Agent: says(nil)})
 			o.Max = 2
 		})
 		check := func(when string, want [4]int) {

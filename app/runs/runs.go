@@ -48,12 +48,6 @@ var (
 	errStore    = errors.New("it could not be written down")
 )
 
-// Named is an agent and the name that people, the log and metrics know it by.
-type Named struct {
-	Name  string // [a-z0-9-]{1,32}, unique
-	Agent agent.Agent
-}
-
 // Ask is what someone asks for.
 type Ask struct {
 	Agent       string // its name; "" for all
@@ -74,7 +68,7 @@ type Life struct {
 // Options are what runs are made of. All are required but Memory, Queue, Began
 // and Ended.
 type Options struct {
-	Agents    []Named // in the order of the page
+	Agents    []agent.Named // in the order of the page
 	Store     Store
 	Memory    func(userID, agentName string) agent.Memory
 	Timeout   time.Duration // of one run, from its agent's start
@@ -96,7 +90,7 @@ func (o Options) check() {
 	}
 	names := map[string]bool{}
 	for _, a := range o.Agents {
-		if a.Agent == nil || a.Name == "" || len(a.Name) > 32 || strings.Trim(a.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || names[a.Name] {
+		if a.Agent == nil || a.Name == "" || names[a.Name] {
 			panic(fmt.Sprintf("runs: no agent can be called %q", a.Name))
 		}
 		names[a.Name] = true
@@ -109,7 +103,7 @@ type place struct{ user, agent string }
 // Runs holds what runs now and the last runs that were looked at.
 type Runs struct {
 	options Options
-	agents  []Named // guarded
+	agents  []agent.Named // guarded
 	patient time.Duration
 
 	mu     sync.Mutex
@@ -146,7 +140,7 @@ func New(o Options) *Runs {
 	}
 	for _, a := range o.Agents {
 		// A run's own context has the deadline.
-		r.agents = append(r.agents, Named{a.Name, agent.Chain(a.Agent, agent.Guard(0))})
+		r.agents = append(r.agents, agent.Named{Name: a.Name, Agent: agent.Chain(a.Agent, agent.Guard(0))})
 		r.counts[a.Name] = new(count)
 	}
 	r.cut, r.end = context.WithCancel(context.Background())
@@ -191,7 +185,7 @@ func (r *Runs) Start(user agent.User, in Ask) []Asked {
 	return all
 }
 
-func (r *Runs) start(a Named, user agent.User, in Ask) Asked {
+func (r *Runs) start(a agent.Named, user agent.User, in Ask) Asked {
 	r.mu.Lock()
 	at := place{user.ID, a.Name}
 	old := r.active[at]

@@ -12,7 +12,7 @@ import (
 func TestStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(patient, func(o *Options) {
-			o.Agents = append(o.Agents, Named{"done", says(nil, "b")})
+			o.Agents = append(o.Agents, agent.Named{Name: "done", Agent: says(nil, "b")})
 		})
 		all := runsOf(h.Start(person("p"), Ask{}))
 		other := h.begin("q")

@@ -38,7 +38,7 @@ func checkAgents(o Options) error {
 
 // named makes the agents of BIO_AGENT. Those that Go registered stand where it says
 // hook, or else in the place of brief.
-func (s *Server) named(registered []agent.Named) ([]runs.Named, error) {
+func (s *Server) named(registered []agent.Named) ([]agent.Named, error) {
 	of := func(kind string) bool {
 		return slices.ContainsFunc(s.settings.Agents, func(a config.Agent) bool { return a.Kind == kind })
 	}
@@ -49,12 +49,12 @@ func (s *Server) named(registered []agent.Named) ([]runs.Named, error) {
 	case of(config.AgentHook):
 		theirs = config.AgentHook
 	}
-	var all []runs.Named
+	var all []agent.Named
 	add := func(name string, a agent.Agent) error {
-		if slices.ContainsFunc(all, func(other runs.Named) bool { return other.Name == name }) {
+		if slices.ContainsFunc(all, func(other agent.Named) bool { return other.Name == name }) {
 			return fmt.Errorf("BIO_AGENT: two agents are called %s: give one another name, as name=…", name)
 		}
-		all = append(all, runs.Named{Name: name, Agent: a})
+		all = append(all, agent.Named{Name: name, Agent: a})
 		return nil
 	}
 	for _, a := range s.settings.Agents {

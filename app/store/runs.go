@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"bio/agent"
@@ -75,9 +76,14 @@ func (db *DB) StartRun(ctx context.Context, r runs.Record, stale time.Time, entr
 const (
 	sqlBeat = `UPDATE runs SET beat_at = ? WHERE id = ? AND status = 'running'
 RETURNING stop_at IS NOT NULL OR EXISTS (SELECT 1 FROM users WHERE users.id = runs.user_id AND disabled_at IS NOT NULL)`
-	sqlInsertEvent = `INSERT INTO run_events (run_id, idx, kind, text, data, html) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (run_id, idx) DO NOTHING`
+	insertEvents = "INSERT INTO run_events (run_id, idx, kind, text, data, html) VALUES (?, ?, ?, ?, ?, ?)"
+	unlessThere  = " ON CONFLICT (run_id, idx) DO NOTHING"
+
+	sqlInsertEvent = insertEvents + unlessThere
+	eventsAtOnce   = 16
 )
+
+var sqlInsertEvents = insertEvents + strings.Repeat(", (?, ?, ?, ?, ?, ?)", eventsAtOnce-1) + unlessThere
 
 // KeepEvents implements runs.Store. A beat is no act and leaves no entry.
 func (db *DB) KeepEvents(ctx context.Context, runID string, from int, events []agent.Event) (stop bool, err error) {
@@ -94,22 +100,34 @@ func (db *DB) KeepEvents(ctx context.Context, runID string, from int, events []a
 	return stop && err == nil, err
 }
 
+// keepEvents inserts many events at once: a statement for each costs more than the
+// events do.
 func keepEvents(t *tx, runID string, from int, events []agent.Event) error {
-	for i, e := range events {
-		var data, html any
-		switch e.Kind {
-		case agent.Data:
-			data = string(e.Data)
-		case agent.View:
-			rendered, ok := e.View.(runs.HTML)
-			if !ok {
-				return fmt.Errorf("store: event %d of run %s: a view that was not rendered", from+i, runID)
-			}
-			html = string(rendered)
+	for at := from; len(events) > 0; {
+		n, query := 1, sqlInsertEvent
+		if len(events) >= eventsAtOnce {
+			n, query = eventsAtOnce, sqlInsertEvents
 		}
-		if _, err := t.exec(sqlInsertEvent, runID, from+i, e.Kind.String(), e.Text, data, html); err != nil {
+		args := make([]any, 0, 6*n)
+		for _, e := range events[:n] {
+			var data, html any
+			switch e.Kind {
+			case agent.Data:
+				data = string(e.Data)
+			case agent.View:
+				rendered, ok := e.View.(runs.HTML)
+				if !ok {
+					return fmt.Errorf("store: event %d of run %s: a view that was not rendered", at, runID)
+				}
+				html = string(rendered)
+			}
+			args = append(args, runID, at, e.Kind.String(), e.Text, data, html)
+			at++
+		}
+		if _, err := t.exec(query, args...); err != nil {
 			return err
 		}
+		events = events[n:]
 	}
 	return nil
 }

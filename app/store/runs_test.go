@@ -432,9 +432,9 @@ func TestRunsModel(t *testing.T) {
 func instance(t testing.TB, url string, now func() time.Time, agents map[string]agent.Agent) (*runs.Runs, *DB) {
 	t.Helper()
 	db := openAt(t, url, now)
-	var named []runs.Named
+	var named []agent.Named
 	for _, name := range slices.Sorted(maps.Keys(agents)) {
-		named = append(named, runs.Named{Name: name, Agent: agents[name]})
+		named = append(named, agent.Named{Name: name, Agent: agents[name]})
 	}
 	r := runs.New(runs.Options{
 		Agents: named, Store: db, Memory: db.Memory, Timeout: time.Minute, Max: 8, MaxEvents: 4096, MaxBytes: 256 << 10, Keep: 8,
@@ -581,7 +581,7 @@ func runChild(url, userID string) error {
 		return err
 	}
 	r := runs.New(runs.Options{
-		Agents: []runs.Named{{Name: "brief", Agent: agent.Emit(func(ctx context.Context, in *agent.Input, emit func(agent.Event) error) error {
+		Agents: []agent.Named{{Name: "brief", Agent: agent.Emit(func(ctx context.Context, in *agent.Input, emit func(agent.Event) error) error {
 			fmt.Println("run", in.RunID)
 			if err := emit(agent.Event{Text: "so far"}); err != nil {
 				return err

@@ -35,7 +35,7 @@ type workshop struct {
 func openWorkshop(ctx context.Context, in *inside, v *visitor) *workshop {
 	w := &workshop{ctx: ctx, db: in.db, user: agent.User{ID: account.UserID(v.handle), Name: "bench"}}
 	w.Runs = runs.New(runs.Options{
-		Agents: []runs.Named{{Name: "bench", Agent: agent.Func(func(context.Context, *agent.Input) iter.Seq2[agent.Event, error] {
+		Agents: []agent.Named{{Name: "bench", Agent: agent.Func(func(context.Context, *agent.Input) iter.Seq2[agent.Event, error] {
 			return w.say
 		})}},
 		Store: in.db, Memory: in.db.Memory, Timeout: time.Minute, Max: 1, MaxEvents: 4096, MaxBytes: 1 << 30, Keep: 1,
