@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -288,6 +289,30 @@ var states = []struct {
 		p.until(reads("First words."))
 		p.answer(200, func() { p.clickEarly(".stop button") })
 		p.account()
+		return p
+	}},
+	{"several", func(t *testing.T) *tab {
+		hook, _ := paused(t)
+		letters := emit(func(ctx context.Context, emit func(agent.Event) error) error {
+			return errors.Join(
+				emit(agent.Event{Text: "Three letters came, and **one** wants an answer:\n\n"}),
+				emit(agent.Event{Kind: agent.Data, Data: json.RawMessage(`[{"from":"Ada","about":"the garden","waits":"2 days"},{"from":"Grace","about":"the ship"}]`)}))
+		})
+		p := serveAgents(t, []agent.Named{{Name: "household-accounts-and-letters", Agent: letters}, {Name: "news", Agent: hook}}).browse(t)
+		p.open("/")
+		p.press(200)
+		p.until(reads("the ship") + "&&" + reads("First words."))
+		return p
+	}},
+	{"busy", func(t *testing.T) *tab {
+		hook, _ := paused(t)
+		p := serve(t, hook).browse(t)
+		p.open("/")
+		p.press(200)
+		p.until(reads("First words."))
+		p.run("document.querySelector('#ask textarea').value = 'What is new in the north?'")
+		p.answer(http.StatusConflict, func() { p.clickEarly("#ask button") })
+		p.until(reads("First words."))
 		return p
 	}},
 	{"too-long", func(t *testing.T) *tab {

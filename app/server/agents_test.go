@@ -472,7 +472,7 @@ func TestAskWhileAtWork(t *testing.T) {
 	hook.release <- struct{}{}
 	page := rest()
 	s.runsWritten()
-	for _, want := range []string{">second &amp; last</textarea>", "Your agent is still at work: agent. Stop it, or ask again later.", "beginningending"} {
+	for _, want := range []string{">second &amp; last</textarea>", "agent is still at work. Stop it, or ask again later.", "beginningending"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q on the page:\n%s", want, page)
 		}

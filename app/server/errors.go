@@ -120,11 +120,12 @@ func outcomeOf(err error) outcome {
 	}
 	var busy *busyError
 	if errors.As(err, &busy) {
-		at, it := "Your agent is", "it"
+		are, it := "is", "it"
 		if len(busy.agents) > 1 {
-			at, it = "Your agents are", "them"
+			are, it = "are", "them"
 		}
-		return outcome{http.StatusConflict, "busy", "Still at work", fmt.Sprintf("%s still at work: %s. Stop %s, or ask again later.", at, strings.Join(busy.agents, ", "), it)}
+		return outcome{http.StatusConflict, "busy", "Still at work",
+			fmt.Sprintf("%s %s still at work. Stop %s, or ask again later.", inList(busy.agents), are, it)}
 	}
 	var early *account.EarlyError
 	if errors.As(err, &early) {
@@ -149,6 +150,13 @@ func outcomeOf(err error) outcome {
 		}
 	}
 	return outcome{http.StatusInternalServerError, "internal", "Our fault", "Something went wrong here, and it was written down. Try again in a moment."}
+}
+
+func inList(names []string) string {
+	if last := len(names) - 1; last > 0 {
+		return strings.Join(names[:last], ", ") + " and " + names[last]
+	}
+	return strings.Join(names, "")
 }
 
 func inWords(d time.Duration) string {
