@@ -4,28 +4,41 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"iter"
+	"slices"
 	"strings"
+	"time"
 
 	"bio/agent"
+	"bio/agent/internal/outward"
+	"bio/agent/internal/sse"
 	"bio/agent/lines"
 )
-
-// maxEvent bounds one event of the stream, and an answer that is no stream, in
-// bytes: a megabyte of text in JSON's longest spelling fits.
-const maxEvent = 8 << 20
 
 // completion is an answer, or a piece of one (chat.completion and
 // chat.completion.chunk).
 type completion struct {
-	Choices []struct {
-		Delta        delta  `json:"delta"`
-		Message      delta  `json:"message"`
-		FinishReason string `json:"finish_reason"`
-	} `json:"choices"`
-	Error any `json:"error"`
+	Choices []choice `json:"choices"`
+	Error   any      `json:"error"`
+}
+
+type choice struct {
+	Index        int    `json:"index"`
+	Delta        delta  `json:"delta"`
+	Message      delta  `json:"message"`
+	FinishReason string `json:"finish_reason"`
+}
+
+// first returns the choice that was asked for, there being others with some
+// endpoints, or nil.
+func (c *completion) first() *choice {
+	i := slices.IndexFunc(c.Choices, func(c choice) bool { return c.Index == 0 })
+	if i < 0 {
+		return nil
+	}
+	return &c.Choices[i]
 }
 
 // delta is what a piece adds to the answer.
@@ -44,49 +57,69 @@ type answer struct {
 	finish    string // the reason of its end, once it has ended
 }
 
-// read reads an answer and emits its text as it comes.
-func (r *run) read(body io.Reader) (*answer, error) {
-	a, b := new(answer), bufio.NewReader(body)
+// read reads an answer and emits its text as it comes. Of what follows a reason to
+// end it waits a moment for more: some endpoints give every piece one.
+func (r *run) read(body io.ReadCloser) (*answer, error) {
+	a, b := new(answer), bufio.NewReader(sse.Cap(body, r.most()))
 	// An endpoint that ignores "stream" answers with one object. No event begins so.
 	start, err := peek(b)
 	if err != nil {
-		return nil, transport(ErrBroken, err)
+		return nil, broken(err)
 	}
 	if start == '{' {
 		return a, r.whole(a, b)
 	}
 	seen := false
-	for data, err := range events(b) {
+	var end *time.Timer
+	for data, err := range sse.Events(b) {
 		data = bytes.TrimSpace(data)
 		switch {
-		case err == lines.ErrTooLong:
-			return nil, err
-		case err != nil && a.finish == "":
-			return nil, transport(ErrBroken, err)
-		case err != nil, string(data) == "[DONE]":
+		case err != nil && a.finish != "" && err != lines.ErrTooLong, string(data) == "[DONE]":
 			return a, nil
+		case err != nil:
+			return nil, broken(err)
 		case len(data) == 0:
 			continue
 		}
 		seen = true
 		piece, err := r.parse(data)
-		if err != nil {
+		switch {
+		case err != nil && a.finish != "":
+			return a, nil
+		case err != nil:
 			return nil, err
 		}
-		if len(piece.Choices) == 0 { // the count of tokens, say
+		c := piece.first()
+		if c == nil { // the count of tokens, say
 			continue
 		}
-		if err := r.take(a, &piece.Choices[0].Delta, piece.Choices[0].FinishReason); err != nil {
+		if err := r.take(a, &c.Delta, c.FinishReason); err != nil {
 			return nil, err
+		}
+		if a.finish != "" && end == nil {
+			end = time.AfterFunc(r.grace, func() { body.Close() })
+			defer end.Stop()
 		}
 	}
 	switch {
+	case a.finish != "":
+		return a, nil
 	case !seen:
 		return nil, ErrProtocol // a page of HTML, say
-	case a.finish == "":
-		return nil, ErrBroken
 	}
-	return a, nil
+	return nil, ErrBroken
+}
+
+// most is how many bytes an answer may have, comments, counts and all else that is
+// not the model's words included: some 300 come for a token of four.
+func (r *run) most() int64 { return 100*min(r.room, 1<<40) + sse.MaxEvent }
+
+// broken is the error of an answer whose body has one.
+func broken(err error) error {
+	if err == lines.ErrTooLong {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrBroken, outward.Reason(err))
 }
 
 // peek returns the next byte, after the white space that keeps some connections
@@ -103,23 +136,25 @@ func peek(b *bufio.Reader) (byte, error) {
 	}
 }
 
-// whole reads an answer that is no stream.
+// whole reads an answer that is no stream, and not what may follow it.
 func (r *run) whole(a *answer, body io.Reader) error {
-	data, err := io.ReadAll(io.LimitReader(body, maxEvent+1))
-	switch {
-	case err != nil:
-		return transport(ErrBroken, err)
-	case len(data) > maxEvent:
-		return lines.ErrTooLong
-	}
-	all, err := r.parse(data)
-	switch {
-	case err != nil:
-		return err
-	case len(all.Choices) == 0:
+	var data json.RawMessage
+	err := json.NewDecoder(sse.Cap(body, sse.MaxEvent)).Decode(&data)
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok { // its text may quote the data
 		return ErrProtocol
 	}
-	return r.take(a, &all.Choices[0].Message, all.Choices[0].FinishReason)
+	if err != nil {
+		return broken(err)
+	}
+	all, err := r.parse(data)
+	if err != nil {
+		return err
+	}
+	c := all.first()
+	if c == nil {
+		return ErrProtocol
+	}
+	return r.take(a, &c.Message, c.FinishReason)
 }
 
 func (c *chat) parse(data []byte) (*completion, error) {
@@ -192,56 +227,4 @@ func (r *run) spend(n int) error {
 		return lines.ErrTooLong
 	}
 	return nil
-}
-
-// events reads server-sent events (HTML Living Standard §9.2.6) and yields the
-// data of each, which is good until the next; all else of them is ignored. The
-// last thing yielded is an error, if there is one: r's, or [lines.ErrTooLong] for
-// an event or a line of more than maxEvent bytes.
-func events(r *bufio.Reader) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		var data, line []byte
-		for first, cr := true, false; ; {
-			_, err := r.Peek(1) // waits for more
-			switch {
-			case err == io.EOF: // an event that has no end is none
-				return
-			case err != nil:
-				yield(nil, err)
-				return
-			case len(data)+len(line) > maxEvent:
-				yield(nil, lines.ErrTooLong)
-				return
-			}
-			chunk, _ := r.Peek(r.Buffered())
-			if cr && chunk[0] == '\n' { // the second byte of one line end
-				r.Discard(1)
-				chunk = chunk[1:]
-			}
-			cr = false
-			end := bytes.IndexAny(chunk, "\r\n")
-			if end < 0 {
-				line = append(line, chunk...)
-				r.Discard(len(chunk))
-				continue
-			}
-			line = append(line, chunk[:end]...)
-			cr = chunk[end] == '\r'
-			r.Discard(end + 1)
-			if first {
-				line, first = bytes.TrimPrefix(line, []byte("\uFEFF")), false
-			}
-			field, value, _ := bytes.Cut(line, []byte(":"))
-			switch {
-			case string(field) == "data":
-				data = append(append(data, bytes.TrimPrefix(value, []byte(" "))...), '\n')
-			case len(line) == 0 && len(data) > 0:
-				if !yield(data[:len(data)-1], nil) {
-					return
-				}
-				data = data[:0]
-			}
-			line = line[:0]
-		}
-	}
 }

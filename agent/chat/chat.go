@@ -15,13 +15,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -31,14 +29,14 @@ import (
 	"time"
 
 	"bio/agent"
+	"bio/agent/internal/outward"
 	"bio/agent/lines"
 )
 
 const (
-	maxRounds  = 8                // requests of one run, repeated ones not counted
-	maxRetries = 2                // of one run
-	maxDelay   = 10 * time.Second // that an endpoint may ask to be left alone for
-	maxRefusal = 8 << 10          // bytes of a refusal that are looked at
+	maxRounds  = 8       // requests of one run, repeated ones not counted
+	maxRetries = 2       // of one run
+	maxRefusal = 8 << 10 // bytes of a refusal that are looked at
 )
 
 // How a run ends that was not finished, beside the errors of ctx, of
@@ -66,7 +64,7 @@ type Options struct {
 	// System is the system prompt; empty: a short one that says who it is for and
 	// that the answer is Markdown for one page.
 	System string
-	// Context returns what else the model may know of the person, as plain text.
+	// Context returns what else the model may know of the person, as text.
 	// It is sent at the end of the system prompt, marked as data. Nil: nothing is.
 	Context func(ctx context.Context, in *agent.Input) (string, error)
 	// MaxTokens bounds each answer of the model, thinking included; 0: as the
@@ -75,8 +73,9 @@ type Options struct {
 	// max_completion_tokens gets that, for both at once are refused by some.
 	MaxTokens int
 	// Limit bounds in bytes what the model writes in one run: text, thoughts and
-	// calls of tools. Beyond it the run ends with [lines.ErrTooLong]. Not
-	// positive: [lines.DefaultLimit].
+	// calls of tools. Beyond it the run ends with [lines.ErrTooLong], as it does when
+	// an answer goes on for a hundred times as long and says less. Not positive:
+	// [lines.DefaultLimit]. Of all text, a run keeps 256 KiB.
 	Limit int64
 	Tools Tools // nil: none
 	// Log is told of requests that are made again and of tools that fail. Nil:
@@ -98,10 +97,10 @@ func New(o Options) (agent.Agent, error) {
 
 type chat struct {
 	Options
-	url    string
-	client *http.Client
-	wait   func(context.Context, time.Duration) error
-	grace  time.Duration // for the body of a refusal to come
+	url       string
+	transport *http.Transport // not a client: redirects are not followed
+	wait      func(context.Context, time.Duration) error
+	grace     time.Duration // for the body of a refusal to come, and for what follows an end
 }
 
 func newChat(o Options) (*chat, error) {
@@ -130,25 +129,15 @@ func newChat(o Options) (*chat, error) {
 	return &chat{
 		Options: o,
 		url:     base.JoinPath("chat", "completions").String(),
-		client: &http.Client{
-			Transport: &http.Transport{
-				Proxy:               http.ProxyFromEnvironment,
-				TLSHandshakeTimeout: 10 * time.Second,
-				IdleConnTimeout:     time.Minute,
-				DisableCompression:  true, // it would hold back the stream
-				ForceAttemptHTTP2:   true,
-			},
-			// The key and the person's words are for this endpoint only.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			TLSHandshakeTimeout:    outward.ConnectTimeout,
+			IdleConnTimeout:        time.Minute,
+			MaxResponseHeaderBytes: outward.MaxHeader,
+			DisableCompression:     true, // it would hold back the stream
+			ForceAttemptHTTP2:      true,
 		},
-		wait: func(ctx context.Context, d time.Duration) error {
-			select {
-			case <-time.After(d):
-				return nil
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		},
+		wait:  outward.Wait,
 		grace: 2 * time.Second,
 	}, nil
 }
@@ -297,9 +286,9 @@ func (r *run) post(ctx context.Context) (*http.Response, error) {
 	if r.in.TraceParent != "" {
 		req.Header.Set("Traceparent", r.in.TraceParent)
 	}
-	resp, err := r.client.Do(req)
+	resp, err := r.transport.RoundTrip(req)
 	if err != nil {
-		return nil, transport(ErrUnreachable, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, outward.Reason(err))
 	}
 	return resp, nil
 }
@@ -315,27 +304,22 @@ func (r *run) refusal(resp *http.Response) []byte {
 // refused reports whether the request that got resp may be sent again, now that
 // it is changed or that some time has passed.
 func (r *run) refused(ctx context.Context, resp *http.Response, why []byte) (again bool, err error) {
-	switch resp.StatusCode {
-	case http.StatusBadRequest:
-		if r.request.MaxTokens == 0 || !bytes.Contains(why, []byte("max_completion_tokens")) {
-			return false, nil
-		}
+	if resp.StatusCode == http.StatusBadRequest && r.request.MaxTokens > 0 && bytes.Contains(why, []byte("max_completion_tokens")) {
 		r.request.MaxTokens, r.request.MaxCompletionTokens = 0, r.MaxTokens
 		r.again(ctx, resp.StatusCode, 0)
 		return true, nil
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		delay := r.delay(resp.Header.Get("Retry-After"))
-		if r.retries >= maxRetries || delay > maxDelay {
-			return false, nil
-		}
-		r.retries++
-		r.again(ctx, resp.StatusCode, delay)
-		if err := r.emit(agent.Event{Kind: agent.Status, Text: "The model is busy. Trying again…"}); err != nil {
-			return false, err
-		}
-		return true, r.wait(ctx, delay)
 	}
-	return false, nil
+	wait, again := outward.Again(resp, r.Now())
+	if !again || r.retries >= maxRetries {
+		return false, nil
+	}
+	wait = max(wait, time.Second<<r.retries)
+	r.retries++
+	r.again(ctx, resp.StatusCode, wait)
+	if err := r.emit(agent.Event{Kind: agent.Status, Text: "The model is busy. Trying again…"}); err != nil {
+		return false, err
+	}
+	return true, r.wait(ctx, wait)
 }
 
 // again says in the log that a request is made again.
@@ -380,29 +364,4 @@ func (c *chat) reason(failure any, known string) string {
 		return ""
 	}
 	return " (" + strings.Join(words, ", ") + ")"
-}
-
-// delay is how long to wait before a retry, by the header (RFC 9110 §10.2.3).
-func (r *run) delay(retryAfter string) time.Duration {
-	if seconds, err := strconv.ParseUint(retryAfter, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(retryAfter); err == nil {
-		return max(0, at.Sub(r.Now()))
-	}
-	return time.Second << r.retries
-}
-
-// transport is err as what, and without what the other side wrote: net/http
-// quotes an answer that it cannot read.
-func transport(what, err error) error {
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err // it is a net.Error whatever it wraps
-	}
-	_, network := errors.AsType[net.Error](err)
-	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	if network || certificate || errors.Is(err, http.ErrSchemeMismatch) {
-		return fmt.Errorf("%w: %w", what, err)
-	}
-	return what
 }

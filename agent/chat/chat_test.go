@@ -72,7 +72,7 @@ func endpoint(t *testing.T, h http.HandlerFunc, change ...func(*Options)) *chat 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.client.CloseIdleConnections) // before the server waits for them
+	t.Cleanup(c.transport.CloseIdleConnections) // before the server waits for them
 	return c
 }
 
@@ -232,10 +232,11 @@ func TestRetryAfter(t *testing.T) {
 		"at most":        {"10", []time.Duration{10 * time.Second, 10 * time.Second}, 3},
 		"too long":       {"11", nil, 1},
 		"date":           {"Sat, 21 Nov 2026 12:00:05 GMT", []time.Duration{5 * time.Second, 5 * time.Second}, 3},
-		"date past":      {"Sat, 21 Nov 2026 11:00:00 GMT", []time.Duration{0, 0}, 3},
+		"less":           {"1", []time.Duration{time.Second, 2 * time.Second}, 3},
+		"date past":      {"Sat, 21 Nov 2026 11:00:00 GMT", []time.Duration{time.Second, 2 * time.Second}, 3},
 		"date too late":  {"Sat, 21 Nov 2026 12:00:11 GMT", nil, 1},
 		"not a delay":    {"-5", []time.Duration{time.Second, 2 * time.Second}, 3},
-		"beyond numbers": {"99999999999999999999", []time.Duration{time.Second, 2 * time.Second}, 3},
+		"beyond numbers": {"99999999999999999999", nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log, want strings.Builder
@@ -405,6 +406,61 @@ func TestTooLong(t *testing.T) {
 	}
 }
 
+// What goes on without a word of the model ends too, long before the deadline.
+func TestSaysNothing(t *testing.T) {
+	x := strings.Repeat("x", 64<<10)
+	for name, piece := range map[string]string{
+		"white space":    strings.Repeat(" ", 64<<10),
+		"blank lines":    "\n:\n" + strings.Repeat("\n", 64<<10),
+		"comments":       ": " + x + "\n\n",
+		"no choices":     `data: {"choices":[],"x":"` + x + `"}` + "\n\n",
+		"other choices":  `data: {"choices":[{"index":1,"delta":{"content":"` + x + `"}}]}` + "\n\n",
+		"empty pieces":   `data: {"choices":[{"delta":{"content":""},"x":"` + x + `"}]}` + "\n\n",
+		"data of blanks": "data: " + strings.Repeat(" ", 64<<10) + "\n\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
+				for range 1 << 10 {
+					if _, err := io.WriteString(w, piece); err != nil {
+						return
+					}
+				}
+				t.Error("all of it was read")
+			}, func(o *Options) { o.Limit = 1 << 10 })
+			if text, err := collect(t.Context(), c, nil); text != "" || err != lines.ErrTooLong {
+				t.Errorf("got %q, %v", text, err)
+			}
+		})
+	}
+}
+
+// An answer ends with what says so, and the endpoint that holds on is let go.
+func TestEnd(t *testing.T) {
+	for name, body := range map[string]string{
+		"a reason":  `data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}` + "\n\n",
+		"[DONE]":    `data: {"choices":[{"delta":{"content":"a"}}]}` + "\n\ndata: [DONE]\n\n",
+		"an object": `{"choices":[{"message":{"content":"a"}}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			seen := make(chan struct{})
+			c := endpoint(t, func(w http.ResponseWriter, r *http.Request) {
+				defer close(seen)
+				io.Copy(io.Discard, r.Body) // the server looks for the end of the connection after it
+				io.WriteString(w, body)
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+			})
+			c.grace = time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if text, err := collect(ctx, c, nil); text != "a" || err != nil {
+				t.Errorf("got %q, %v", text, err)
+			}
+			<-seen
+		})
+	}
+}
+
 func TestLimit(t *testing.T) {
 	for _, test := range []struct {
 		limit int64
@@ -413,6 +469,7 @@ func TestLimit(t *testing.T) {
 	}{
 		{6, "a€é", nil},
 		{7, "a€é", nil},
+		{1 << 57, "a€é", nil}, // a hundred times that is negative
 		{5, "a€", lines.ErrTooLong},
 		{3, "a", lines.ErrTooLong},
 		{1, "a", lines.ErrTooLong},
@@ -468,8 +525,8 @@ func TestUnreachable(t *testing.T) {
 
 	operation := func(err error) bool { _, ok := errors.AsType[*net.OpError](err); return ok }
 	certificate := func(err error) bool { _, ok := errors.AsType[*tls.CertificateVerificationError](err); return ok }
-	scheme := func(err error) bool { return errors.Is(err, http.ErrSchemeMismatch) }
-	bare := func(err error) bool { return err == ErrUnreachable }
+	record := func(err error) bool { _, ok := errors.AsType[tls.RecordHeaderError](err); return ok }
+	any := func(error) bool { return true }
 	for name, test := range map[string]struct {
 		url  string
 		why  func(error) bool
@@ -477,8 +534,8 @@ func TestUnreachable(t *testing.T) {
 	}{
 		"nobody listens":         {"http://" + silent.Addr().String(), operation, "refused"},
 		"a certificate of no CA": {unknown.URL, certificate, "certificate"},
-		"no TLS":                 {strings.Replace(plain.URL, "http:", "https:", 1), scheme, "HTTPS"},
-		"no HTTP":                {"http://" + odd.Addr().String(), bare, ""},
+		"no TLS":                 {strings.Replace(plain.URL, "http:", "https:", 1), record, "TLS"},
+		"no HTTP":                {"http://" + odd.Addr().String(), any, "no HTTP"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := newChat(Options{BaseURL: test.url, Model: "m"})
@@ -506,7 +563,7 @@ func TestReset(t *testing.T) {
 		fmt.Fprint(conn, "hunter2\r\n") // not the length of a chunk
 		conn.Close()
 	})
-	if text, err := collect(t.Context(), c, nil); text != "Once " || err != ErrBroken {
+	if text, err := collect(t.Context(), c, nil); text != "Once " || !errors.Is(err, ErrBroken) || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %q, %v", text, err)
 	}
 }

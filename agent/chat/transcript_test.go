@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"bio/agent"
 )
@@ -215,6 +216,7 @@ func testTranscript(t *testing.T, s transcript, file string, size int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.wait = func(context.Context, time.Duration) error { return nil }
 	got := play(t.Context(), c, &agent.Input{RunID: "run-1", User: agent.User{Name: "cedar-otter-42"}, Prompt: in.Prompt})
 	server.Close() // no request is under way any more
 

@@ -39,7 +39,7 @@ type Request struct {
 	RunID  string `json:"run_id"` // opaque, unique
 	User   User   `json:"user"`
 	Prompt string `json:"prompt"` // empty when a sign-in started the run
-	Brief  string `json:"brief"`  // what is known of the person, as plain text; or empty
+	Brief  string `json:"brief"`  // what is known of the person, as Markdown; or empty
 }
 
 // User is the person to work for.

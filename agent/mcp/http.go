@@ -1,11 +1,8 @@
 package mcp
 
 import (
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 
 	"bio/agent/internal/outward"
@@ -45,7 +42,7 @@ func (r *requests) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	answer, err := r.transport.RoundTrip(request)
 	if err != nil {
-		x.set(transport(ErrUnreachable, err), 0)
+		x.set(fmt.Errorf("%w: %w", ErrUnreachable, outward.Reason(err)), 0)
 		return nil, err
 	}
 	if answer.StatusCode >= 200 && answer.StatusCode < 300 {
@@ -78,21 +75,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if err != nil && err != io.EOF {
-		b.x.set(transport(ErrAnswer, err), 0)
+		b.x.set(fmt.Errorf("%w: %w", ErrAnswer, outward.Reason(err)), 0)
 	}
 	return n, err
-}
-
-// transport is err as what, and without what the other side wrote: net/http
-// quotes an answer that it cannot read.
-func transport(what, err error) error {
-	network, ok := errors.AsType[net.Error](err)
-	if ok {
-		return fmt.Errorf("%w: %w", what, network)
-	}
-	certificate, ok := errors.AsType[*tls.CertificateVerificationError](err)
-	if ok {
-		return fmt.Errorf("%w: %w", what, certificate)
-	}
-	return what
 }

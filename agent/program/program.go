@@ -47,8 +47,9 @@ type Options struct {
 	// Brief returns what there is to say of the person, for the request. Its
 	// error fails the run. When it is nil, the program is told nothing.
 	Brief func(ctx context.Context, in *agent.Input) (string, error)
-	// Limit is how many bytes of output are taken. More fails the run with
-	// [lines.ErrTooLong]. 0 is [lines.DefaultLimit].
+	// Limit is how many bytes of output are taken. More ends the run with
+	// [lines.ErrTooLong]. 0 is [lines.DefaultLimit]. It counts the lines as they are
+	// written; of what they say, a run keeps 256 KiB.
 	Limit int64
 	// Log gets the last 8 KiB of what a run wrote to standard error, if anything,
 	// with the run's id and how the program ended. When it is nil, nobody does.

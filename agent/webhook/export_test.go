@@ -11,11 +11,9 @@ import (
 )
 
 var (
-	Key        = key
-	Sign       = sign
-	RetryAfter = retryAfter
-	Messages   = messages
-	Stream     = stream
+	Key    = key
+	Sign   = sign
+	Stream = stream
 )
 
 // Trust makes an agent of [New] trust the roots.

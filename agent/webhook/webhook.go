@@ -1,6 +1,7 @@
 // Package webhook makes an agent of a URL. A run is one POST of a
 // [lines.Request], signed as Standard Webhooks has it; what the other side
-// answers is shown as it comes. To run one, set it in app/hook.go.
+// answers is shown as it comes. To run one, set BIO_AGENT to the URL, or
+// register it in app/hook.go.
 //
 // The request has the headers webhook-id (the run's id, the same when it is sent
 // again), webhook-timestamp (of this sending, in Unix seconds) and, when there is
@@ -23,7 +24,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -44,6 +44,7 @@ import (
 
 	"bio/agent"
 	"bio/agent/internal/outward"
+	"bio/agent/internal/sse"
 	"bio/agent/lines"
 )
 
@@ -60,10 +61,8 @@ var (
 	ErrAnswer = errors.New("webhook: broken answer")
 )
 
-const (
-	headerTimeout = time.Minute      // from the start of an attempt to the end of the answer's header
-	maxRetryAfter = 10 * time.Second // a longer one ends the run: the person is waiting
-)
+// headerTimeout is from the start of an attempt to the end of the answer's header.
+const headerTimeout = time.Minute
 
 // waits are the pauses before the second and the third attempt.
 var waits = [...]time.Duration{time.Second, 3 * time.Second}
@@ -76,11 +75,12 @@ type Options struct {
 	// Secret is the key that signs. One that begins with "whsec_" is the base64
 	// that follows, any other is its bytes; an empty one does not sign.
 	Secret []byte
-	// Brief returns what the other side is told of the person, as plain text. An
-	// error fails the run. Nil: it is told nothing.
+	// Brief returns what the other side is told of the person, as Markdown. An error
+	// fails the run. Nil: it is told nothing.
 	Brief func(ctx context.Context, in *agent.Input) (string, error)
 	// Limit is how many bytes an answer's body may have; [lines.DefaultLimit] when
-	// it is not positive. Beyond it the run ends with [lines.ErrTooLong].
+	// it is not positive. Beyond it the run ends with [lines.ErrTooLong]. It counts
+	// the body as it is sent; of what that says, a run keeps 256 KiB.
 	Limit int64
 	// AllowPrivate allows addresses that are not public.
 	AllowPrivate bool
@@ -101,7 +101,7 @@ func New(o Options) (agent.Agent, error) {
 		limit: o.Limit,
 		log:   o.Log,
 		now:   o.Now,
-		wait:  wait,
+		wait:  outward.Wait,
 	}
 	if h.limit <= 0 {
 		h.limit = lines.DefaultLimit
@@ -174,6 +174,26 @@ func (h *hook) run(ctx context.Context, in *agent.Input, emit func(agent.Event) 
 		return stream(answer.Body, h.limit, emit)
 	}
 	return lines.Read(answer.Body, h.limit, emit)
+}
+
+// stream reads at most limit bytes of server-sent events and emits the data of
+// each as a line. Data that is too long for an object is read as the lines that it
+// is made of, in pieces.
+func stream(r io.Reader, limit int64, emit func(agent.Event) error) error {
+	for data, err := range sse.Events(sse.Cap(r, limit)) {
+		switch {
+		case err != nil:
+		case len(data) <= lines.MaxLine:
+			err = emit(lines.Parse(data))
+		default:
+			line := append(data, '\n')
+			err = lines.Read(bytes.NewReader(line), int64(len(line)), emit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // again is an error after which the same request may be sent again.
@@ -262,43 +282,17 @@ func sign(key []byte, id string, now time.Time, body []byte) string {
 
 // check refuses an answer that is not to be read.
 func (h *hook) check(answer *http.Response) error {
-	switch answer.StatusCode {
-	case http.StatusOK:
+	if answer.StatusCode == http.StatusOK {
 		if encoding := answer.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 			return fmt.Errorf("%w: encoded, which was not asked for", ErrAnswer)
 		}
 		return nil
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		if after := retryAfter(answer.Header.Get("Retry-After"), h.now()); after <= maxRetryAfter {
-			return &again{fmt.Errorf("%w %d", ErrStatus, answer.StatusCode), after}
-		}
 	}
-	return fmt.Errorf("%w %d", ErrStatus, answer.StatusCode)
-}
-
-// retryAfter reads the value of a Retry-After (RFC 9110 §10.2.3): how long to wait
-// from now on. 0: it does not say, or a time that has passed.
-func retryAfter(value string, now time.Time) time.Duration {
-	// 32 bits of seconds fit a Duration; what is out of their range becomes the most.
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(seconds) * time.Second
+	err := fmt.Errorf("%w %d", ErrStatus, answer.StatusCode)
+	if after, ok := outward.Again(answer, h.now()); ok {
+		return &again{err, after}
 	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
-}
-
-// wait returns after d, or with the cause when ctx is done.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return err
 }
 
 // failure is what is said of a request that got no answer.
@@ -306,35 +300,16 @@ func failure(ctx context.Context, err error, connected bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	why, transient := reason(err)
-	switch {
-	case connected:
+	why := outward.Reason(err)
+	if connected {
 		return fmt.Errorf("%w: %w", ErrAnswer, why)
-	case transient:
-		return &again{fmt.Errorf("%w: %w", ErrConnect, why), 0}
 	}
-	return fmt.Errorf("%w: %w", ErrConnect, why)
-}
-
-var errProtocol = fmt.Errorf("not HTTP, or a header of more than %d bytes", outward.MaxHeader)
-
-// reason is why the transport failed, without what its error may repeat of what
-// the other side said; and whether that is transient.
-func reason(err error) (why error, transient bool) {
-	var network net.Error
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError // the other side does not speak TLS
-	switch {
-	case errors.As(err, &network):
-		return network, !errors.Is(err, ErrAddress)
-	case errors.As(err, &certificate):
-		return certificate, false
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return io.ErrUnexpectedEOF, true
-	case errors.As(err, &record):
-		return record, false
+	_, network := errors.AsType[net.Error](why)
+	err = fmt.Errorf("%w: %w", ErrConnect, why)
+	if network && !errors.Is(why, ErrAddress) || why == io.ErrUnexpectedEOF { // which may pass
+		return &again{err, 0}
 	}
-	return errProtocol, false
+	return err
 }
 
 // bodyReader is an answer's body whose errors may be logged.
@@ -352,8 +327,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	case b.ctx.Err() != nil:
 		return n, context.Cause(b.ctx)
 	}
-	why, _ := reason(err)
-	return n, fmt.Errorf("%w: %w", ErrAnswer, why)
+	return n, fmt.Errorf("%w: %w", ErrAnswer, outward.Reason(err))
 }
 
 func (b *bodyReader) Close() error {

@@ -728,24 +728,3 @@ func TestTime(t *testing.T) {
 		})
 	}
 }
-
-func FuzzRetryAfter(f *testing.F) {
-	now := time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
-	for value, want := range map[string]time.Duration{
-		"": 0, "0": 0, "7": 7 * time.Second, "-1": 0, "+1": 0, "1.5": 0, "soon": 0,
-		"Sat, 21 Nov 2026 09:00:05 GMT":    5 * time.Second,
-		"Saturday, 21-Nov-26 09:01:00 GMT": time.Minute,
-		"Sat, 21 Nov 2026 08:00:00 GMT":    0,
-		"99999999999999999999":             (1<<32 - 1) * time.Second,
-	} {
-		if got := webhook.RetryAfter(value, now); got != want {
-			f.Errorf("%q: %v, want %v", value, got, want)
-		}
-		f.Add(value)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		if got := webhook.RetryAfter(value, now); got < 0 {
-			t.Errorf("%q: %v", value, got)
-		}
-	})
-}

@@ -1,5 +1,6 @@
-// Package outward reaches addresses that a setting names, and no others: what is
-// checked is what is connected to.
+// Package outward is what agents that send requests have in common. It reaches the
+// addresses that a setting names, and no others: what is checked is what is connected
+// to. It says when to ask again, and why there is no answer, without quoting one.
 package outward
 
 import (
