@@ -6,14 +6,25 @@ import (
 	"unicode/utf8"
 )
 
-// maxBlock is how long a block may be, in bytes; a longer one is cut, so that
-// nobody waits for its end and a viewer holds no more.
-const maxBlock = 64 << 10
+const (
+	// maxBlock is how long a block may be, in bytes; a longer one is cut, so that
+	// nobody waits for its end and a viewer holds no more.
+	maxBlock = 64 << 10
+	// maxParts is how many parts of a run are Markdown: its lines, what in them
+	// could become an element, and more for each block and link, by what they cost.
+	// It is more than a long answer has, and so few that the worst costs a few
+	// times what plain text does, here and in the browser.
+	maxParts   = 12_000
+	blockParts = 5
+	linkParts  = 4
+)
 
 // blocks cuts Markdown that comes in pieces into blocks that can be rendered by
 // themselves: a paragraph, a list, a fence, a table. Where it cuts does not depend
 // on the pieces. A block ends with a blank line outside a fence; one with a list,
 // or with indented code, ends there only when what follows does not belong to it.
+// With the block that is one part too much it stops: that block, and all that
+// follows, is given line by line, to be shown as it is written.
 type blocks struct {
 	text   []byte // of the block that is not complete
 	line   int    // where in text the first line begins that was not looked at
@@ -25,6 +36,8 @@ type blocks struct {
 	loose  bool   // it may go on after a blank line
 	blank  bool   // it did not end at the blank line before line
 	cr     bool   // the last byte that came was a carriage return
+	parts  int    // of all that has been looked at
+	plain  bool   // what is given is lines, and not a block; text is one that is not whole
 }
 
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
@@ -40,6 +53,10 @@ func (b *blocks) add(piece string, complete func(block string)) {
 		piece = piece[1:]
 	}
 	for s := lineEnds.Replace(piece); s != ""; {
+		if b.plain {
+			b.pass(s, complete)
+			return
+		}
 		n := min(len(s), maxBlock-len(b.text))
 		if i := strings.IndexByte(s[:n], '\n'); i >= 0 {
 			n = i + 1
@@ -64,26 +81,36 @@ func (b *blocks) end(complete func(block string)) {
 	if b.blank && b.line < len(b.text) && !goesOn(append(b.text[b.line:], '\n')) {
 		b.cut(b.line, complete)
 	}
-	if len(bytes.TrimSpace(b.text)) > 0 {
+	if !b.plain && len(bytes.TrimSpace(b.text)) > 0 {
 		b.fence = ""
 		b.cut(len(b.text), complete)
 	}
-	*b = blocks{}
+	if b.plain && len(b.text) > 0 {
+		complete(string(b.text))
+	}
+	*b = blocks{parts: b.parts}
 }
 
-// tail is what has come of the block that is not complete since it was last asked
-// for: whole runes, and nothing before the first that is to be seen.
-func (b *blocks) tail() string {
-	end := len(b.text)
-	for i := 1; i < utf8.UTFMax && i <= end; i++ {
-		if c := b.text[end-i]; utf8.RuneStart(c) {
-			if !utf8.FullRune(b.text[end-i:]) {
-				end -= i
-			}
-			break
-		}
+// pass gives the lines that are whole with s.
+func (b *blocks) pass(s string, complete func(string)) {
+	b.text = append(b.text, s...)
+	n := bytes.LastIndexByte(b.text, '\n') + 1
+	if n == 0 && len(b.text) >= maxBlock {
+		n = wholeRunes(b.text)
 	}
-	if end <= b.seen || len(bytes.TrimSpace(b.text[:end])) == 0 {
+	if n > 0 {
+		lines := string(b.text[:n])
+		b.text, b.seen = bytes.Clone(b.text[n:]), 0
+		complete(lines)
+	}
+}
+
+// tail is what has come of the block that is not complete since it was last given,
+// when that is so many bytes: whole runes, and nothing before the first that is to
+// be seen.
+func (b *blocks) tail(least int) string {
+	end := wholeRunes(b.text)
+	if end < b.seen+max(least, 1) || len(bytes.TrimSpace(b.text[:end])) == 0 {
 		return ""
 	}
 	t := string(b.text[b.seen:end])
@@ -98,6 +125,7 @@ func (b *blocks) look(line []byte, complete func(string)) {
 		if len(body) >= len(b.fence) && len(bytes.Trim(body, b.fence[:1])) == 0 && indent(line) < 4 {
 			b.fence = ""
 		}
+		b.parts++
 		b.line = len(b.text)
 		return
 	}
@@ -116,6 +144,7 @@ func (b *blocks) look(line []byte, complete func(string)) {
 	if b.blank && !goesOn(line) {
 		b.cut(b.line, complete)
 	}
+	b.parts += parts(line)
 	b.blank = false
 	in := indent(line)
 	if in == 0 {
@@ -142,30 +171,64 @@ func (b *blocks) overflow() int {
 	if space := bytes.LastIndexByte(b.text, ' ') + 1; space > len(b.text)/2 {
 		return space
 	}
-	at := len(b.text)
-	for i := 1; i < utf8.UTFMax; i++ {
-		if utf8.RuneStart(b.text[at-i]) {
-			if !utf8.FullRune(b.text[at-i:]) {
-				at -= i
-			}
-			break
-		}
-	}
-	return at
+	return wholeRunes(b.text)
 }
 
 // cut completes the block with the first n bytes of text. A fence that is open
-// goes on in the next.
+// goes on in the next. With one part too much, all of text is lines.
 func (b *blocks) cut(n int, complete func(string)) {
+	if n > b.line && b.fence == "" {
+		b.parts += parts(b.text[b.line:n])
+	}
+	if b.parts += blockParts; b.parts > maxParts {
+		*b = blocks{text: b.text, seen: b.seen, cr: b.cr, parts: b.parts, plain: true}
+		b.pass("", complete)
+		return
+	}
 	block := string(b.text[:n])
 	if b.again {
 		block = b.opener + block
 	}
 	b.again = b.fence != ""
 	b.text = bytes.Clone(b.text[n:])
-	b.line, b.top, b.seen = max(b.line-n, 0), 0, max(b.seen-n, 0)
+	b.line, b.top, b.seen = max(b.line-n, 0), 0, 0 // the block takes the tails away
 	b.loose, b.blank = false, false
 	complete(block)
+}
+
+var links = [][]byte{[]byte("]("), []byte("://"), []byte("www.")}
+
+// parts counts a line, and what in it could become an element: by the marks of
+// Markdown, and the dots and colons of addresses.
+func parts(line []byte) int {
+	n := 1
+	for _, link := range links {
+		n += linkParts * bytes.Count(line, link)
+	}
+	for i, c := range line {
+		switch c {
+		case '|', '*', '_', '~', '`', '[', '<', '>', '.', ':', ')':
+			n++
+		case ' ', '\t', '\n':
+			if i > 0 && (line[i-1] == '-' || line[i-1] == '+') {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// wholeRunes is the length of text without a rune that has only begun at its end.
+func wholeRunes(text []byte) int {
+	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
+		if at := len(text) - i; utf8.RuneStart(text[at]) {
+			if !utf8.FullRune(text[at:]) {
+				return at
+			}
+			break
+		}
+	}
+	return len(text)
 }
 
 // indent is how many columns of space a line begins with.

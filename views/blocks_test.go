@@ -14,15 +14,27 @@ import (
 // cutting is the blocks of pieces, and the tails that were shown beside them.
 func cutting(pieces ...string) (whole, tails []string) {
 	var b blocks
-	take := func(block string) { whole = append(whole, block) }
+	whole, tails, _ = cut(&b, pieces...)
+	return whole, tails
+}
+
+// cut is cutting, and what came after the blocks as it is.
+func cut(b *blocks, pieces ...string) (whole, tails []string, rest string) {
+	take := func(block string) {
+		if b.plain {
+			rest += block
+		} else {
+			whole = append(whole, block)
+		}
+	}
 	for _, p := range pieces {
 		b.add(p, take)
-		if t := b.tail(); t != "" {
+		if t := b.tail(0); t != "" {
 			tails = append(tails, t)
 		}
 	}
 	b.end(take)
-	return whole, tails
+	return whole, tails, rest
 }
 
 func TestBlocks(t *testing.T) {
@@ -89,6 +101,7 @@ func TestTails(t *testing.T) {
 		"whole runes":     {[]string{"a\xe2", "\x80", "\xa6b"}, []string{"a", "…b"}},
 		"what never ends": {[]string{"a\xe2", "b"}, []string{"a", "\xe2b"}},
 		"after a list":    {[]string{"- a\n\n1", "0", "00 b"}, []string{"- a\n\n1", "0", "00 b"}},
+		"not of a list":   {[]string{"- a\n\n2026", " was", " good"}, []string{"- a\n\n2026", " was", "2026 was good"}},
 	} {
 		if _, got := cutting(test.pieces...); !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
@@ -103,11 +116,11 @@ func TestLongBlocks(t *testing.T) {
 		text   string
 		begins string // each block after the first
 	}{
-		"lines":    {strings.Repeat("some words\n", 20000), "some words\n"},
+		"lines":    {strings.Repeat("some words and more of them\n", 8000), "some words and more of them\n"},
 		"one line": {strings.Repeat("words ", 40000), "words"},
 		"one word": {strings.Repeat("…", 80000), "…"},
-		"list":     {strings.Repeat("- item\n  with a line\n  - and one in it\n", 4000), "- item\n"},
-		"fence":    {"~~~ go\n" + strings.Repeat("\n\tcode\n", 20000) + "~~~\n", "~~~ go\n"},
+		"list":     {strings.Repeat("- item\n  with a line that has some more words, and then a few\n  - and one in it\n", 2000), "- item\n"},
+		"fence":    {"~~~ go\n" + strings.Repeat("\n\tcode, and some more code in the same line\n", 5000) + "~~~\n", "~~~ go\n"},
 		"bytes":    {strings.Repeat("\x80", 200000), "\x80"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -139,6 +152,59 @@ func TestLongBlocks(t *testing.T) {
 	}
 }
 
+// TestTooManyParts checks that the block with which there are too many, and all
+// after it, is given line by line, white space and all.
+func TestTooManyParts(t *testing.T) {
+	for name, test := range map[string]struct {
+		text   string
+		blocks int // that are Markdown
+	}{
+		"blocks":     {strings.Repeat("a\n\n", 20000), 2000},
+		"lines":      {strings.Repeat(strings.Repeat("a\n", 995)+"\n", 100), 12},
+		"one list":   {strings.Repeat("- a\n", maxParts), 0},
+		"marks":      {strings.Repeat("*a* |b|\n\n", 20000), 1200},
+		"links":      {strings.Repeat("[a](/b)\n\n", 20000), 1000},
+		"one word":   {strings.Repeat("www.", 20000), 0},
+		"code":       {"```\n" + strings.Repeat(" <\n", maxParts) + "```\n", 0},
+		"few":        {strings.Repeat("Words in a line, with more of them.\n", 5000) + "\n\n", 3},
+		"after code": {strings.Repeat("~~~\n|*<\n~~~\n\n", 20000), 1090},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b blocks
+			whole, _, rest := cut(&b, test.text)
+			if d := len(whole) - test.blocks; d < -1 || d > 1 {
+				t.Errorf("%d blocks, want %d", len(whole), test.blocks)
+			}
+			if (name == "few") != (rest == "") || !strings.HasSuffix(test.text, rest) {
+				t.Errorf("%d bytes of %d follow, from %.20q", len(rest), len(test.text), rest)
+			}
+		})
+	}
+	b := blocks{parts: maxParts, text: []byte("- a\n\n"), line: 5, loose: true, blank: true, seen: 5}
+	var got string
+	take := func(lines string) { got += lines }
+	for _, step := range []struct{ piece, lines, tail string }{
+		{"b", "- a\n\n", "b"},
+		{" \r", "b \n", ""},
+		{"\n\xe2\x80", "", ""},
+		{"\xa6", "", "…"},
+		{"\n\nc  \nd", "…\n\nc  \n", "d"},
+		{strings.Repeat("…", maxBlock/3) + "\xe2", "d" + strings.Repeat("…", maxBlock/3), ""},
+	} {
+		got = ""
+		if b.add(step.piece, take); got != step.lines {
+			t.Errorf("%.20q gives %.40q, want %.40q", step.piece, got, step.lines)
+		}
+		if tail := b.tail(0); tail != step.tail {
+			t.Errorf("beside %.20q there is %.40q, want %q", step.piece, tail, step.tail)
+		}
+	}
+	got = ""
+	if b.end(take); got != "\xe2" {
+		t.Errorf("the end gives %q", got)
+	}
+}
+
 // FuzzBlocks checks that pieces of any size make the same blocks, that all of the
 // text is in them, and that a tail shows what they have.
 func FuzzBlocks(f *testing.F) {
@@ -146,19 +212,26 @@ func FuzzBlocks(f *testing.F) {
 		f.Add(text, uint64(len(text)))
 	}
 	f.Fuzz(func(t *testing.T, text string, seed uint64) {
-		want, _ := cutting(text)
+		// Sometimes there is not much left that may be cut.
+		before := maxParts
+		if seed%2 == 0 {
+			before -= int(seed/2) % 64
+		} else {
+			before = 0
+		}
+		want, _, rest := cut(&blocks{parts: before}, text)
 		r := rand.New(rand.NewPCG(seed, 0))
 		var pieces []string
 		for rest := text; rest != ""; {
 			n := 1 + r.IntN(min(len(rest), 12))
 			pieces, rest = append(pieces, rest[:n]), rest[n:]
 		}
-		got, tails := cutting(pieces...)
-		if !slices.Equal(got, want) {
-			t.Errorf("%q in pieces is %q, whole %q", text, got, want)
+		got, tails, gotRest := cut(&blocks{parts: before}, pieces...)
+		if !slices.Equal(got, want) || gotRest != rest {
+			t.Errorf("%q in pieces is %q and %q, whole %q and %q", text, got, gotRest, want, rest)
 		}
 		seen := func(s string) string { return strings.Join(strings.Fields(s), "") }
-		if len(text) < maxBlock && seen(strings.Join(want, "\n")) != seen(lineEnds.Replace(text)) {
+		if len(text) < maxBlock && seen(strings.Join(want, "\n")+rest) != seen(lineEnds.Replace(text)) {
 			t.Errorf("%q is in blocks %q", text, want)
 		}
 		for _, tail := range tails {

@@ -226,7 +226,7 @@ func TestHostileInBrowser(t *testing.T) {
 			for _, what := range eval[[]string](p, fmt.Sprintf(strange, list)) {
 				t.Errorf("in the page: %s", what)
 			}
-			if n := eval[int](p, "[...document.querySelectorAll('.tail, [data-kind=status]')].filter(e => e.checkVisibility()).length"); n != 0 {
+			if n := eval[int](p, "[...document.querySelectorAll('.tail[aria-hidden], [data-kind=status]')].filter(e => e.checkVisibility()).length"); n != 0 {
 				t.Errorf("%d tails and statuses are left", n)
 			}
 			if wide := eval[int](p, "document.documentElement.scrollWidth - innerWidth"); wide > 0 {
@@ -331,6 +331,68 @@ func TestAloneInBrowser(t *testing.T) {
 	visible("brief|Stop|a|b|c|d|Writing…")
 	send()
 	visible("brief|a|b|cd")
+	p.wantQuiet()
+}
+
+// TestManyBlocksInBrowser shows as many blocks as an agent can say, which took a
+// minute when each was an element of its own: the last are lines of text that stay,
+// whatever follows them.
+func TestManyBlocksInBrowser(t *testing.T) {
+	for name, places := range map[string]int{"one": 1, "several": 2} {
+		t.Run(name, func(t *testing.T) {
+			runs := []Run{running, running}[:places]
+			work, steps := slowly(runs...)
+			p := browse(t, HomePage(Home{Account: "cedar-otter-42", Work: work}))
+			defer sync.OnceFunc(func() { close(steps) })()
+			steps <- step{0, []agent.Event{{Text: strings.Repeat("a\n\n", 80000)}}}
+			steps <- step{0, []agent.Event{{Text: "  <b>\n"}, {Kind: agent.Status, Text: "Reading…"}}}
+			steps <- step{0, []agent.Event{{Text: "   the"}}}
+			p.until("document.querySelector('#run > .tail, [role=log] > .tail')?.checkVisibility()")
+			steps <- step{0, []agent.Event{{Text: "  last\nand"}}}
+			const last = "[...document.querySelectorAll('[data-kind=text]')].at(-1)"
+			p.until(last + "?.textContent == '   the  last\\n'")
+			if n := eval[int](p, "document.querySelectorAll('#run *').length"); n > 3000 {
+				t.Errorf("%d elements", n)
+			}
+			if got := eval[string](p, "getComputedStyle("+last+".firstChild).whiteSpace"); got != "pre-wrap" {
+				t.Errorf("its white space is %s", got)
+			}
+			steps <- step{0, []agent.Event{{Kind: agent.Data, Data: json.RawMessage("1")}, {Text: "after"}}}
+			steps <- step{0, nil}
+			p.until("document.querySelector('[data-final]')")
+			const hidden = "[...document.querySelectorAll('[data-kind=text], [data-kind=text] .tail')].filter(e => !e.checkVisibility()).length"
+			if n := eval[int](p, hidden); n != 0 {
+				t.Errorf("%d are hidden", n)
+			}
+			if wide := eval[int](p, "document.documentElement.scrollWidth - innerWidth"); wide > 0 {
+				t.Errorf("the page is %d px too wide", wide)
+			}
+			p.wantQuiet()
+		})
+	}
+}
+
+// TestManyBatchesInBrowser shows several agents that said little at a time, often.
+func TestManyBatchesInBrowser(t *testing.T) {
+	work := &Work{}
+	for i := range MaxRuns {
+		work.Runs = append(work.Runs, Run{ID: fmt.Sprint(i), Agent: fmt.Sprint("agent ", i), Status: "running", Final: ended("done", "")})
+	}
+	work.Events = func(yield func(int, []agent.Event) bool) {
+		for n := range 1000 {
+			for i := range work.Runs {
+				yield(i, []agent.Event{{Kind: agent.Status, Text: fmt.Sprint(n)}, {Text: "words\n\nmore"}})
+			}
+		}
+		for i := range work.Runs {
+			yield(i, nil)
+		}
+	}
+	p := browse(t, HomePage(Home{Account: "cedar-otter-42", Work: work}))
+	p.until("document.readyState == 'complete'")
+	if n := eval[int](p, "document.querySelectorAll('.tail, [data-kind=status]').length"); n > 2000 {
+		t.Errorf("%d tails and statuses", n)
+	}
 	p.wantQuiet()
 }
 

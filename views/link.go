@@ -1,8 +1,10 @@
 package views
 
 import (
+	"html"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,7 +21,10 @@ type place struct {
 
 // destination reads the address of a link. It is ok when it is a path on Bio, or
 // http(s) to another host that can be shown as it is: without userinfo, its name in
-// ASCII, and nothing in it that a browser would read otherwise than Go.
+// ASCII, and nothing in it that a browser would read otherwise than Go. A path on
+// Bio has no query: that could open the page of an invitation or a recovery, where
+// the next press is for whoever made the link. Nor has one that leaves such a query,
+// for it may be Bio's own address.
 func destination(address string) (to place, ok bool) {
 	for _, c := range []byte(address) {
 		if c <= ' ' || c == '\\' || c == 0x7f {
@@ -40,7 +45,7 @@ func destination(address string) (to place, ok bool) {
 	rest = inASCII(rest)
 	switch {
 	case u.Scheme == "" && u.Host == "":
-		if !strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "//") || strings.HasPrefix(address, "//") {
+		if !strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "//") || strings.HasPrefix(address, "//") || u.RawQuery != "" {
 			return place{}, false
 		}
 		return place{href: rest}, true
@@ -48,11 +53,29 @@ func destination(address string) (to place, ok bool) {
 		return place{}, false
 	}
 	host, ok := hostOf(u)
-	if !ok {
+	if !ok || opensPress(u) {
 		return place{}, false
 	}
 	return place{u.Scheme + "://" + host + rest, true}, true
 }
+
+// opensPress reports whether an address, were it Bio's, would change what the first
+// page's button does.
+func opensPress(u *url.URL) bool {
+	query := u.Query()
+	return path.Clean("/"+u.Path) == "/" && (query.Has("invite") || query.Has("recover") || query.Has("return_to"))
+}
+
+// isWords reports whether the text of a link, as HTML, is words that nobody takes
+// for an address: no dot, slash or colon in it, nor anything that looks like one.
+func isWords(label string) bool {
+	return words.MatchString(html.UnescapeString(tags.ReplaceAllString(label, "")))
+}
+
+var (
+	tags  = regexp.MustCompile(`<[^>]*>`)
+	words = regexp.MustCompile(`^[\p{Lu}\p{Ll}\p{Lt}\p{Lo}\p{M}\p{Nd}\p{So}ー\x{200c}\x{200d} \n,;!?&+()'"’‘“”„«»–—-]*[.…:]?$`)
+)
 
 var (
 	hostName = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)*\.?$`)

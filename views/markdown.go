@@ -43,33 +43,22 @@ func (o *outline) level(written int) int {
 	return min(2+len(*o), 6)
 }
 
-// markdown renders a block as HTML that has only the elements and attributes of
-// policy. The blocks of one answer share an outline.
+// markdown writes a block as HTML, which is to pass the policy. The blocks of one
+// answer share an outline.
 func markdown(block string, headings *outline) string {
 	source := []byte(block)
 	w := writer{source: source, headings: headings}
 	w.children(grammar().Parse(text.NewReader(source)), 0)
-	return policy().Sanitize(legible(w.String()))
-}
-
-// legible is s without what would change how the text around it is read: control
-// characters, and those that reorder text (UAX #9 §2.1 to §2.5). What is not UTF-8
-// becomes U+FFFD.
-func legible(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r < ' ' && r != '\n' && r != '\t', 0x7f <= r && r < 0xa0, 0x202a <= r && r <= 0x202e, 0x2066 <= r && r <= 0x2069:
-			return -1
-		}
-		return r
-	}, s)
+	return legible(w.String())
 }
 
 // policy is the wall behind the writer, which makes nothing that is not on it.
 var policy = sync.OnceValue(func() *bluemonday.Policy {
 	p := bluemonday.NewPolicy()
-	p.AllowElements("p", "br", "hr", "h3", "h4", "h5", "h6", "blockquote", "ul", "ol", "li", "pre", "code",
-		"em", "strong", "del", "div", "table", "thead", "tbody", "tr", "th", "td")
+	blocks := []string{"p", "h3", "h4", "h5", "h6", "blockquote", "ul", "ol", "pre", "div"}
+	p.AllowElements(blocks...)
+	p.AllowElements("br", "hr", "li", "code", "em", "strong", "del", "table", "thead", "tbody", "tr", "th", "td")
+	p.AllowAttrs("dir").Matching(regexp.MustCompile(`^auto$`)).OnElements(blocks...)
 	p.AllowAttrs("start").Matching(regexp.MustCompile(`^[0-9]{1,9}$`)).OnElements("ol")
 	p.AllowAttrs("class").Matching(regexp.MustCompile(`^task$`)).OnElements("li")
 	p.AllowAttrs("class").Matching(regexp.MustCompile(`^(center|right)$`)).OnElements("th", "td")
@@ -155,25 +144,25 @@ func marks(s []byte) (n int) {
 }
 
 // tables makes tables of paragraphs, when no cell has more than maxMarks, and when
-// the table would not have more cells than the paragraph has bytes.
+// most cells of the table are written: a row may be short of some.
 type tables struct{ parser.ParagraphTransformer }
 
 func (t tables) Transform(paragraph *ast.Paragraph, reader text.Reader, pc parser.Context) {
 	lines, source := paragraph.Lines(), reader.Source()
-	size, columns, escaped := 0, 0, 0
+	written, columns, escaped := 0, 0, 0
 	for i := range lines.Len() {
 		segment := lines.At(i)
 		line := segment.Value(source)
 		if marks(line) > maxMarks {
 			return
 		}
-		size += len(line)
+		written += 1 + bytes.Count(line, []byte("|"))
 		escaped += bytes.Count(line, []byte(`\|`))
 		if len(bytes.Trim(line, " \t\n|:-")) == 0 {
 			columns = max(columns, 1+bytes.Count(line, []byte("|")))
 		}
 	}
-	if columns > 0 && columns*lines.Len() <= size && escaped <= maxMarks {
+	if columns > 0 && 2*columns*lines.Len() <= 3*written && escaped <= maxMarks {
 		t.ParagraphTransformer.Transform(paragraph, reader, pc)
 	}
 }
@@ -230,9 +219,19 @@ func (w *writer) within(tag string, n ast.Node, depth int) {
 		return
 	}
 	name, _, _ := strings.Cut(tag, " ")
-	w.WriteString("<" + tag + ">")
+	w.open(tag, depth)
 	w.children(n, depth)
 	w.WriteString("</" + name + ">")
+}
+
+// open writes the tag that opens an element. What stands in nothing else has a
+// direction of its own, that of its first letter.
+func (w *writer) open(tag string, depth int) {
+	w.WriteString("<" + tag)
+	if depth == 1 {
+		w.WriteString(` dir="auto"`)
+	}
+	w.WriteString(">")
 }
 
 // node writes n. Of kinds that are not listed, only what stands in them.
@@ -241,7 +240,7 @@ func (w *writer) node(n ast.Node, depth int) {
 	case *ast.Paragraph:
 		w.within("p", n, depth)
 	case *plain:
-		w.WriteString("<p>")
+		w.open("p", depth)
 		for i := range n.Lines().Len() {
 			if i > 0 {
 				w.WriteString("<br>")
@@ -255,7 +254,8 @@ func (w *writer) node(n ast.Node, depth int) {
 	case *ast.ThematicBreak:
 		w.WriteString("<hr>")
 	case *ast.CodeBlock, *ast.FencedCodeBlock:
-		w.WriteString(`<pre tabindex="0"><code>`)
+		w.open(`pre tabindex="0"`, depth)
+		w.WriteString("<code>")
 		for i := range n.Lines().Len() {
 			segment := n.Lines().At(i)
 			html.DefaultWriter.RawWrite(w, segment.Value(w.source))
@@ -324,7 +324,7 @@ func (w *writer) node(n ast.Node, depth int) {
 	case *ast.AutoLink:
 		to, ok := destination(string(n.URL(w.source)))
 		if ok && n.AutoLinkType == ast.AutoLinkURL && !w.inLink {
-			w.anchor(to.href)
+			w.anchor(to)
 		} else {
 			html.DefaultWriter.RawWrite(w, n.Label(w.source))
 		}
@@ -333,46 +333,47 @@ func (w *writer) node(n ast.Node, depth int) {
 	}
 }
 
-// link writes a link: on Bio as it is, one that leaves as its text and the whole
-// address, one that goes nowhere that is known as both in plain text.
+// link writes a link: on Bio as its text, when that is words; one that leaves, or
+// whose text could be an address, as its text and the whole address; one that goes
+// nowhere that is known as both in plain text.
 func (w *writer) link(n ast.Node, address string, depth int) {
-	to, ok := destination(address)
-	if ok && !to.leaves {
-		w.WriteString(`<a href="` + templ.EscapeString(to.href) + `">`)
-	}
 	before := w.Len()
 	w.children(n, depth)
 	label := string(bytes.TrimSpace(w.Bytes()[before:]))
+	to, ok := destination(address)
 	switch {
-	case ok && !to.leaves:
-		if label == "" {
-			w.WriteString(templ.EscapeString(to.href))
-		}
-		w.WriteString("</a>")
 	case ok && (label == "" || label == templ.EscapeString(to.href)):
 		w.Truncate(before)
-		w.anchor(to.href)
+		w.anchor(to)
+	case ok && !to.leaves && isWords(label):
+		w.Truncate(before)
+		w.WriteString(`<a href="` + templ.EscapeString(to.href) + `">` + label + `</a>`)
 	case ok:
 		w.WriteString(" (")
-		w.anchor(to.href)
+		w.anchor(to)
 		w.WriteString(")")
 	case address != "":
 		w.WriteString(" (" + templ.EscapeString(address) + ")")
 	}
 }
 
-// anchor writes a link that leaves, as the address to which it goes.
-func (w *writer) anchor(href string) {
-	href = templ.EscapeString(href)
-	w.WriteString(`<a href="` + href + `" rel="noopener noreferrer nofollow" dir="ltr">` + href + `</a>`)
+// anchor writes a link as the address to which it goes.
+func (w *writer) anchor(to place) {
+	href := templ.EscapeString(to.href)
+	w.WriteString(`<a href="` + href + `"`)
+	if to.leaves {
+		w.WriteString(` rel="noopener noreferrer nofollow" dir="ltr"`)
+	}
+	w.WriteString(">" + href + "</a>")
 }
 
 // table writes a table in a box that scrolls, which those who use a keyboard reach.
 func (w *writer) table(n *extended.Table, depth int) {
-	w.WriteString(`<div class="wide" role="group" aria-label="Table" tabindex="0"><table>`)
-	cell, open := "th", "<thead>"
+	w.open(`div class="wide" role="group" aria-label="Table" tabindex="0"`, depth)
+	w.WriteString("<table>")
+	cell, section := "th", "<thead>"
 	for row := n.FirstChild(); row != nil; row = row.NextSibling() {
-		w.WriteString(open + "<tr>")
+		w.WriteString(section + "<tr>")
 		for c := row.FirstChild(); c != nil; c = c.NextSibling() {
 			tag := cell
 			switch c.(*extended.TableCell).Alignment {
@@ -381,16 +382,16 @@ func (w *writer) table(n *extended.Table, depth int) {
 			case extended.AlignRight:
 				tag += ` class="right"`
 			}
-			w.within(tag, c, depth)
+			w.within(tag, c, depth+1)
 		}
 		w.WriteString("</tr>")
-		open = ""
+		section = ""
 		if cell == "th" {
 			w.WriteString("</thead>")
-			cell, open = "td", "<tbody>"
+			cell, section = "td", "<tbody>"
 		}
 	}
-	if open == "" {
+	if section == "" {
 		w.WriteString("</tbody>")
 	}
 	w.WriteString("</table></div>")
