@@ -159,6 +159,34 @@ func TestStatusInBrowser(t *testing.T) {
 	}
 }
 
+// A line that comes in pieces is one line, with what goes on below it.
+func TestTailsInBrowser(t *testing.T) {
+	for name, n := range map[string]int{"one": 1, "several": 2} {
+		t.Run(name, func(t *testing.T) {
+			work, steps := slowly(slices.Repeat([]Run{running}, n)...)
+			p := browse(t, HomePage(Home{Account: "cedar-otter-42", Work: work}))
+			defer close(steps)
+			for i, piece := range []string{"One ", "line ", "in ", "pieces"} {
+				steps <- step{0, []agent.Event{{Text: piece}, {Kind: agent.Status, Text: fmt.Sprint("Piece ", i)}}}
+				p.until(fmt.Sprintf("document.querySelectorAll('.tail').length == %d", i+1))
+			}
+			for _, width := range []int64{360, 1440} {
+				all := p.seen(width)
+				first, _ := where(all, 0, "tail")
+				status, ok := where(all, 0, "status")
+				for _, d := range all {
+					if d.Run == 0 && d.What == "tail" && (d.Top != first.Top || d.Bottom > status.Top) {
+						t.Errorf("%d: a piece is at %v, the first at %v, the status at %v", width, d, first, status)
+					}
+				}
+				if !ok {
+					t.Errorf("%d: there is no status", width)
+				}
+			}
+		})
+	}
+}
+
 // The end of a run moves nothing that was read of it, and takes the place of the
 // status when there is nothing to read.
 func TestEndInBrowser(t *testing.T) {
