@@ -377,6 +377,9 @@ var worst = func() map[string][]agent.Event {
 // TestCost compares what a page of the worst runs takes with one of plain text: in
 // memory, in allocations, and in elements for the browser.
 func TestCost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("pools keep nothing under the race detector, with which the short tests run")
+	}
 	done := running
 	done.Status = "done"
 	cost := func(name string) (bytes, allocations, elements int) {
