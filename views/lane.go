@@ -47,6 +47,15 @@ func follow(w *Work) templ.Component {
 				return err
 			}
 		}
+		// Of a run that goes on without this page: what it said last.
+		for i := range lanes {
+			if l := &lanes[i]; l.live && !l.ended && oneLine(l.status) != l.shown {
+				l.render(ctx, piece(agent.Event{Kind: agent.Status, Text: oneLine(l.status)}, l.slot))
+				if l.err != nil {
+					return l.err
+				}
+			}
+		}
 		return nil
 	})
 }

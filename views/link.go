@@ -63,7 +63,7 @@ func destination(address string) (to place, ok bool) {
 // page's button does.
 func opensPress(u *url.URL) bool {
 	query := u.Query()
-	return path.Clean("/"+u.Path) == "/" && (query.Has("invite") || query.Has("recover") || query.Has("return_to"))
+	return path.Clean("/"+u.Path) == "/" && (query.Has("invite") || query.Has("recover") || query.Has("return_to") || query.Has("rd"))
 }
 
 // isWords reports whether the text of a link, as HTML, is words that nobody takes

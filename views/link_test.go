@@ -37,6 +37,7 @@ func TestLinks(t *testing.T) {
 		"[here](/?invite=TOKEN#a)":                 `here (/?invite=TOKEN#a)`,
 		"[here](/account?a)":                       `here (/account?a)`,
 		"[here](/&#63;return_to=/a)":               `here (/?return_to=/a)`,
+		"[here](https://bio.example/?rd=/a)":       `here (https://bio.example/?rd=/a)`,
 		"[here](https://bio.example/?recover=a)":   `here (https://bio.example/?recover=a)`,
 		"<https://bio.example/?recover=a>":         `https://bio.example/?recover=a`,
 		"https://bio.example/?invite=a.":           `https://bio.example/?invite=a.`,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"runtime"
@@ -415,5 +416,22 @@ func BenchmarkReplay(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// What a run said last is on the page when the page ends before the run does, however
+// much it said before.
+func TestLastStatus(t *testing.T) {
+	for _, n := range []int{0, 1, 255, 400, 1000} {
+		var steps []step
+		for i := range n {
+			steps = append(steps, step{0, []agent.Event{{Kind: agent.Status, Text: fmt.Sprint("Step ", i)}}})
+		}
+		steps = append(steps, step{0, []agent.Event{{Kind: agent.Status, Text: "This page has stopped following."}}})
+		work := &Work{Runs: []Run{running}, Events: batches(steps...)}
+		page := rendered(t, HomePage(Home{Account: "cedar-otter-42", Work: work}))
+		if got := strings.Count(page, "This page has stopped following."); got != 1 {
+			t.Errorf("after %d: it stands there %d times", n, got)
+		}
 	}
 }

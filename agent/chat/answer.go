@@ -96,9 +96,13 @@ func (r *run) read(body io.ReadCloser) (*answer, error) {
 		if err := r.take(a, &c.Delta, c.FinishReason); err != nil {
 			return nil, err
 		}
-		if a.finish != "" && end == nil {
+		switch {
+		case a.finish == "":
+		case end == nil:
 			end = time.AfterFunc(r.grace, func() { body.Close() })
 			defer end.Stop()
+		default:
+			end.Reset(r.grace)
 		}
 	}
 	switch {

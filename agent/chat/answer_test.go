@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
 	"bio/agent"
@@ -34,6 +36,29 @@ func readAll(t *testing.T, r io.Reader, limit int64) (said string, texts int, ne
 	}
 	a, err = next.read(io.NopCloser(r))
 	return out.String(), texts, next, a, err
+}
+
+// Pieces that each have a reason to end are one answer, while they come; and one
+// that is not ended otherwise ends a moment after the last.
+func TestReasonInEveryPiece(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body, endpoint := io.Pipe()
+		said := ""
+		r := &run{chat: &chat{grace: 2 * time.Second}, in: &agent.Input{}, room: 100, emit: func(event agent.Event) error {
+			said += event.Text
+			return nil
+		}}
+		go func() {
+			for _, word := range []string{"a", "b", "c"} {
+				fmt.Fprintf(endpoint, `data: {"choices":[{"delta":{"content":%q},"finish_reason":"stop"}]}`+"\n\n", word)
+				time.Sleep(1500 * time.Millisecond)
+			}
+			endpoint.Write([]byte(":\n\n: still here\n\n"))
+		}()
+		if a, err := r.read(body); err != nil || a.finish != "stop" || said != "abc" {
+			t.Errorf("got %q, %v", said, err)
+		}
+	})
 }
 
 func FuzzRead(f *testing.F) {

@@ -42,7 +42,8 @@ func keyList(v string, agents []Agent) bool {
 	items, names := 0, 0
 	for _, item := range list(v) {
 		items++
-		if name, _, ok := strings.Cut(item, "="); ok && agentName.MatchString(name) {
+		name, _, ok := strings.Cut(item, "=")
+		if name = strings.ToLower(name); ok && agentName.MatchString(name) {
 			if names++; indexAgent(agents, name) >= 0 {
 				return true
 			}

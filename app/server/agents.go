@@ -49,6 +49,9 @@ func (s *Server) named(registered []agent.Named) ([]agent.Named, error) {
 	case of(config.AgentHook):
 		theirs = config.AgentHook
 	}
+	if err := s.offerTools(); err != nil {
+		return nil, err
+	}
 	var all []agent.Named
 	add := func(name string, a agent.Agent) error {
 		if slices.ContainsFunc(all, func(other agent.Named) bool { return other.Name == name }) {
@@ -82,13 +85,15 @@ func (s *Server) named(registered []agent.Named) ([]agent.Named, error) {
 
 // adviseAgents logs what may not be meant.
 func (s *Server) adviseAgents(registered []agent.Named) {
+	used := false
 	for _, a := range s.settings.Agents {
+		used = used || a.Kind == config.AgentHook || a.Kind == config.AgentBrief
 		if a.Kind == config.AgentWebhook && a.Key == nil {
 			s.log.Warn("what is sent to the agent is not signed: it has no key in BIO_AGENT_KEY", "agent", a.Name)
 		}
 	}
 	for _, one := range registered {
-		if !slices.Contains(s.agents, one.Name) {
+		if !used {
 			s.log.Warn("the agent of app/hook.go is not used: BIO_AGENT has neither hook nor brief", "agent", one.Name)
 		}
 	}
@@ -119,12 +124,8 @@ func (s *Server) agent(a config.Agent) (agent.Agent, error) {
 		if s.settings.AgentContext {
 			o.Context = s.briefing
 		}
-		tools, err := s.tools()
-		if err != nil {
-			return nil, err
-		}
-		if tools != nil {
-			o.Tools = tools
+		if s.mcp != nil {
+			o.Tools = s.mcp
 		}
 		made, err := chat.New(o)
 		if err != nil {
@@ -135,10 +136,10 @@ func (s *Server) agent(a config.Agent) (agent.Agent, error) {
 	return brief.New(s.facts, s.now), nil
 }
 
-// tools are those of BIO_AGENT_TOOLS, shared by all models.
-func (s *Server) tools() (*mcp.Tools, error) {
-	if len(s.settings.AgentTools) == 0 || s.mcp != nil {
-		return s.mcp, nil
+// offerTools makes the tools of BIO_AGENT_TOOLS, which all models share.
+func (s *Server) offerTools() error {
+	if len(s.settings.AgentTools) == 0 {
+		return nil
 	}
 	o := mcp.Options{Allow: s.settings.AgentAllow, Log: s.log}
 	for _, one := range s.settings.AgentTools {
@@ -146,7 +147,7 @@ func (s *Server) tools() (*mcp.Tools, error) {
 		if one.Command != "" {
 			words, err := program.Split(one.Command)
 			if err != nil {
-				return nil, fmt.Errorf("BIO_AGENT_TOOLS: %s: %w", one.Name, err)
+				return fmt.Errorf("BIO_AGENT_TOOLS: %s: %w", one.Name, err)
 			}
 			server.Command = words
 		}
@@ -154,10 +155,10 @@ func (s *Server) tools() (*mcp.Tools, error) {
 	}
 	tools, err := mcp.New(o)
 	if err != nil {
-		return nil, fmt.Errorf("BIO_AGENT_TOOLS: %w", err)
+		return fmt.Errorf("BIO_AGENT_TOOLS: %w", err)
 	}
 	s.mcp = tools
-	return tools, nil
+	return nil
 }
 
 // briefing is what programs, webhooks and models are told of a person.
@@ -252,7 +253,7 @@ func (s *Server) run(c echo.Context) error {
 		defer cancel()
 		var busy []string
 		for _, one := range asked {
-			if !one.Taken(ctx) {
+			if !one.Taken(ctx) && one.Prompt() != prompt { // a second press of one question is that question
 				busy = append(busy, one.Agent())
 			}
 		}

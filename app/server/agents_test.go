@@ -304,6 +304,7 @@ func TestHook(t *testing.T) {
 		"x=exec:true":              {two, "x", "", "BIO_AGENT has neither hook nor brief"},
 		"brief, x=exec:true":       {nil, "brief x", "", ""},
 		"x=http://127.0.0.1:1/x":   {nil, "x", "", "not signed"},
+		"one=exec:true":            {two, "one", "", "BIO_AGENT has neither hook nor brief"},
 		"hook, x=exec:false":       {nil, "", "app/hook.go registers no agent", ""},
 		"two=exec:true, hook":      {two, "", "two agents are called two", ""},
 		"hook, brief, x=exec:true": {seven, "", "have 9 agents, and 8 is the most", ""},
@@ -462,8 +463,10 @@ func TestAskWhileAtWork(t *testing.T) {
 			t.Errorf("no %q in the metrics", want)
 		}
 	}
-	if p := b.post("/run", url.Values{"prompt": {""}}); p.status != http.StatusSeeOther {
-		t.Errorf("without words: %d", p.status)
+	for _, prompt := range []string{"", "first"} { // a second press is the same question
+		if p := b.post("/run", url.Values{"prompt": {prompt}}); p.status != http.StatusSeeOther {
+			t.Errorf("%q: %d", prompt, p.status)
+		}
 	}
 	checkCode(t, "as a program", asProblem(b).post("/run", url.Values{"prompt": {"second"}}), http.StatusConflict, "busy")
 	r := b.request(http.MethodPost, "/run", strings.NewReader("prompt=second+%26+last"))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"bio/app/config"
 )
@@ -73,21 +72,6 @@ func (d *data) secure() error {
 		d.secret, err = readSecret(d.path())
 	}
 	return err
-}
-
-// claim takes the lock that a server holds on the directory of its database, until
-// the file is closed. It is nil where another server has it: one that drains, or one
-// too many.
-func (d *data) claim() *os.File {
-	dir, err := os.Open(filepath.Dir(strings.TrimPrefix(d.settings.Database, "file:")))
-	if err != nil {
-		return nil
-	}
-	if syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-		dir.Close()
-		return nil
-	}
-	return dir
 }
 
 // mkdir makes dir and the parents that it lacks, and remembers each.

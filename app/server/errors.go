@@ -78,7 +78,7 @@ var outcomes = []struct {
 	{account.ErrInvitation, outcome{http.StatusForbidden, "invitation", "Not invited", "That invitation was used already or has expired. If you have an account here, press Auth; otherwise ask for a new one."}},
 	{errNotAllowed, outcome{http.StatusForbidden, "registration_not_allowed", "Not invited", "New accounts need an invitation here. Ask whoever runs this site for one, and open its link. If you have a passkey already, press Auth to use it."}},
 	{errCrossSite, outcome{http.StatusForbidden, "cross_site", "Not from here", "Another site sent you here with a form, and that is not allowed. Open Bio itself and press Auth there."}},
-	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "too_large", "Too large", "That was too large to be read. Press Auth again."}},
+	{errTooLarge, outcome{http.StatusRequestEntityTooLarge, "too_large", "Too large", "That was too large to be read. Make it shorter, and send it again."}},
 	{errNotSignedIn, outcome{http.StatusUnauthorized, "signed_out", "Signed out", "You are signed out. Press Auth to sign in."}},
 	{session.ErrNone, outcome{http.StatusUnauthorized, "signed_out", "Signed out", "You are signed out. Press Auth to sign in."}},
 	{session.ErrStale, outcome{http.StatusForbidden, "reauthentication_required", "Sign in again", "That needs a sign-in of the last five minutes. Sign in again, and repeat it."}},

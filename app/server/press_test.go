@@ -163,7 +163,7 @@ const (
 	sayRegistered = "That passkey is already registered. Press Auth again to sign in with it."
 	sayNotAllowed = "New accounts need an invitation here."
 	sayInvitation = "That invitation was used already or has expired."
-	sayTooLarge   = "That was too large to be read. Press Auth again."
+	sayTooLarge   = "That was too large to be read. Make it shorter, and send it again."
 	sayDatabase   = "The database cannot be reached. Nothing was changed. Try again in a moment."
 )
 

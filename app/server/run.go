@@ -108,13 +108,15 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if claim := data.claim(); claim != nil {
-		defer claim.Close()
-		// Nobody else serves this database: what runs in it was left by a crash.
-		if _, err := db.InterruptRuns(ctx, time.Now().Add(time.Hour), runs.Crashed); err != nil {
-			return err
-		}
+	// Where nobody else serves this database, what runs in it was left by a crash.
+	lock, err := data.claim(func() error {
+		_, err := db.InterruptRuns(ctx, time.Now().Add(time.Hour), runs.Crashed)
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	defer lock.Close()
 	s.adviseAgents(o.Agents)
 	fmt.Fprint(out, greeting(settings, s.agents, link))
 	return s.Serve(ctx, web, side)
@@ -166,10 +168,11 @@ func (s *Server) drain(web *http.Server) {
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, drainRuns)
 		defer cancel()
-		ended <- s.runs.Close(ctx)
+		err := s.runs.Close(ctx)
 		if s.mcp != nil {
-			s.mcp.Close()
+			s.mcp.Close() // and its programs have ended
 		}
+		ended <- err
 	}()
 	err := web.Shutdown(ctx)
 	if runsErr := <-ended; runsErr != nil {

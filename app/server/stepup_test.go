@@ -611,10 +611,10 @@ func TestActRefusals(t *testing.T) {
 				"two bindings": {func(b *browser) *page {
 					return post(b, f, s.d.get(f.options), func(r *http.Request) { r.Header.Add("Cookie", "bio-pre="+b.cookies["bio-pre"]) })
 				}, 409, "no_cookie", "Your browser did not send"},
-				"too large": {func(b *browser) *page { return b.press(f, strings.Repeat("x", 70_000)) }, 413, "too_large", "That was too large to be read. Press again."},
+				"too large": {func(b *browser) *page { return b.press(f, strings.Repeat("x", 70_000)) }, 413, "too_large", "That was too large to be read. Make it shorter, and send it again."},
 				"too large, in parts": {func(b *browser) *page {
 					return post(b, f, strings.Repeat("x", 70_000), func(r *http.Request) { r.ContentLength = -1 })
-				}, 413, "too_large", "That was too large to be read. Press again."},
+				}, 413, "too_large", "That was too large to be read. Make it shorter, and send it again."},
 				"an unknown passkey": {func(b *browser) *page { d := s.device(); d.handle = s.d.handle; return b.press(f, d.get(f.options)) }, 401, "unknown_passkey", "That passkey was not accepted. Press to try again."},
 			} {
 				p := tt.press(s.b.clone())
