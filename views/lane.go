@@ -218,9 +218,9 @@ func (l *lane) complete() {
 	l.plain.Reset()
 }
 
-// beside writes what is only to be seen for now: the status, and what has come of a
-// block that is not complete, which the style sheet takes away when the next comes,
-// or the block. It asks each of them about all that follows, so that the more there
+// beside writes what is seen until something takes its place: the status, and what
+// has come of a block that is not complete, which the style sheet takes away when the
+// next comes, or the block. It asks each of them about all that follows, so that the more there
 // were, the more has to come before the next is written; or a sign of life.
 func (l *lane) beside(ctx context.Context, alive bool) {
 	l.passed++
@@ -236,6 +236,8 @@ func (l *lane) beside(ctx context.Context, alive bool) {
 		l.shown, l.passed = status, 0
 		l.render(ctx, piece(agent.Event{Kind: agent.Status, Text: status}, l.slot))
 		*l.asides++
+	default: // it is held back, and may be what keeps the connection
+		l.write("\n")
 	}
 	if alive {
 		least = 0

@@ -435,3 +435,23 @@ func TestLastStatus(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is held back, each batch brings something: the connection lives by it.
+func TestEachBatchBringsSomething(t *testing.T) {
+	var w wire
+	work := &Work{Runs: []Run{running}, Events: func(yield func(int, []agent.Event) bool) {
+		for i := range 2000 {
+			event := agent.Event{Text: "word "}
+			if i%9 == 8 { // after a pause
+				event = agent.Event{Kind: agent.Status, Text: fmt.Sprint("Still working… ", i)}
+			}
+			before := w.seen.Len()
+			if yield(0, []agent.Event{event}); event.Kind == agent.Status && w.seen.Len() == before {
+				t.Fatalf("batch %d brings nothing", i)
+			}
+		}
+	}}
+	if err := HomePage(Home{Account: "cedar-otter-42", Work: work}).Render(t.Context(), &w); err != nil {
+		t.Fatal(err)
+	}
+}

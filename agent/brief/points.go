@@ -144,39 +144,31 @@ func (f Facts) signedIn(acts []Act, now time.Time) point {
 }
 
 func (f Facts) added(acts []Act, now time.Time) point {
-	acts, alien := notable(acts, f.elsewhere)
-	if len(acts) == 0 {
-		return point{}
-	}
-	last, n := acts[len(acts)-1], count(acts)
-	p := point{
-		lead: "A passkey" + called(last.Passkey) + " was added",
-		rest: " " + Ago(now, last.At) + f.from(last.Visit) + ".",
-		step: "If you did not add that passkey, " + link("remove it", passkeys) + ".",
-	}
-	if n > 1 {
-		p.lead = fmt.Sprintf("%d passkeys were added", n)
-		p.rest = ", the last" + called(last.Passkey) + p.rest
-		p.step = "If you did not add those passkeys, " + link("remove them", passkeys) + "."
-	}
-	return p.unless(alien)
+	return f.passkeyed(acts, now, "add", "added", link("remove it", passkeys), link("remove them", passkeys))
 }
 
 func (f Facts) removed(acts []Act, now time.Time) point {
+	end := link("end the sessions that are not yours", sessions)
+	return f.passkeyed(acts, now, "remove", "removed", end, end)
+}
+
+// passkeyed is of passkeys that were added or removed, and the step for one and for
+// several.
+func (f Facts) passkeyed(acts []Act, now time.Time, do, done, one, several string) point {
 	acts, alien := notable(acts, f.elsewhere)
 	if len(acts) == 0 {
 		return point{}
 	}
 	last, n := acts[len(acts)-1], count(acts)
 	p := point{
-		lead: "A passkey" + called(last.Passkey) + " was removed",
+		lead: "A passkey" + called(last.Passkey) + " was " + done,
 		rest: " " + Ago(now, last.At) + f.from(last.Visit) + ".",
-		step: "If you did not remove that passkey, " + link("end the sessions that are not yours", sessions) + ".",
+		step: "If you did not " + do + " that passkey, " + one + ".",
 	}
 	if n > 1 {
-		p.lead = fmt.Sprintf("%d passkeys were removed", n)
+		p.lead = fmt.Sprintf("%d passkeys were %s", n, done)
 		p.rest = ", the last" + called(last.Passkey) + p.rest
-		p.step = "If you did not remove those passkeys, " + link("end the sessions that are not yours", sessions) + "."
+		p.step = "If you did not " + do + " those passkeys, " + several + "."
 	}
 	return p.unless(alien)
 }
