@@ -219,9 +219,10 @@ func (l *lane) complete() {
 }
 
 // beside writes what is seen until something takes its place: the status, and what
-// has come of a block that is not complete, which the style sheet takes away when the
-// next comes, or the block. It asks each of them about all that follows, so that the more there
-// were, the more has to come before the next is written; or a sign of life.
+// has come of a block that is not complete, which the style sheet takes away when
+// the next comes, or the block. It asks each of them about all that follows, so that
+// the more there were, the more has to come before the next is written; or a sign of
+// life.
 func (l *lane) beside(ctx context.Context, alive bool) {
 	l.passed++
 	least := *l.asides / asidesAtPace
